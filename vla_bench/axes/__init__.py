@@ -1,0 +1,1 @@
+"""What the factors of each axis do to a task."""

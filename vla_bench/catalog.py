@@ -1,0 +1,219 @@
+"""Finds suites, tasks, policies and studies: one file or table each, by path; there is no other registry.
+
+Data lies in `tasks/` and `policies/` at the top of the repository, or under the package in a wheel. Further
+folders come from the environment (`VLA_BENCH_TASKS_DIR`, `VLA_BENCH_POLICIES_DIR`, several joined by the path
+separator; the command line sets them with `--tasks-dir` and `--policies-dir`).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vla_bench.bddl import read_problem
+from vla_bench.config import FileModel, parse, read_toml
+from vla_bench.errors import DataError, MissingDataError, UnknownNameError
+from vla_bench.types import Budget, Task, TaskAxis
+
+TASKS_DIR_VARIABLE = "VLA_BENCH_TASKS_DIR"
+POLICIES_DIR_VARIABLE = "VLA_BENCH_POLICIES_DIR"
+LIBERO_VARIABLE = "VLA_BENCH_LIBERO"
+
+
+class BudgetTable(FileModel):
+    """`{ steps = 220 }`, `{ time_s = 12.0 }`, or both: whichever ends first."""
+
+    steps: int | None = Field(default=None, gt=0)
+    time_s: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_is_set(self) -> BudgetTable:
+        if self.steps is None and self.time_s is None:
+            raise ValueError("a budget needs steps or time_s")
+        return self
+
+
+class Suite(FileModel):
+    """A suite as its table in a TOML file declares it.
+
+    `folder` holds one BDDL file a task; `tasks` fixes the order (default: sorted). `${libero}` stands for
+    LIBERO's data folder; a relative folder is relative to the TOML file.
+    """
+
+    name: str
+    source: Path
+    title: str = ""
+    folder: str
+    init_states: str | None = None
+    episodes: int = Field(default=50, gt=0)
+    instruction: Literal["file_name", "language"] = "language"
+    budget: BudgetTable
+    substep_s: float = Field(default=0.002, gt=0)
+    tick_s: float = Field(gt=0)
+    policy_period_s: float = Field(gt=0)
+    settle_steps: int = Field(default=0, ge=0)
+    observation_px: tuple[int, int] = (256, 256)
+    cameras: tuple[str, ...]
+    split: Literal["id", "ood"] = "id"
+    task_axis: TaskAxis | None = None
+    tasks: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _lengths_divide(self) -> Suite:
+        for short, long in (("substep_s", "tick_s"), ("tick_s", "policy_period_s")):
+            ratio = getattr(self, long) / getattr(self, short)
+            if abs(ratio - round(ratio)) > 1e-9 or round(ratio) < 1:
+                raise ValueError(
+                    f"{long} = {getattr(self, long)} is not a multiple of {short} = {getattr(self, short)}"
+                )
+        return self
+
+    @property
+    def needs_libero(self) -> bool:
+        """Whether the suite lives in LIBERO's data folder."""
+        return "${libero}" in self.folder
+
+    def path(self, text: str) -> Path:
+        """Resolve a folder named in the suite's file."""
+        if "${libero}" in text:
+            return Path(text.replace("${libero}", str(libero_root())))
+        return (self.source.parent / text).resolve()
+
+    def stems(self) -> tuple[str, ...]:
+        """Task stems in order; needs the folder only where the file does not list them."""
+        if self.tasks is not None:
+            return self.tasks
+        folder = self.path(self.folder)
+        stems = tuple(sorted(p.stem for p in folder.glob("*.bddl")))
+        if not stems:
+            raise MissingDataError(
+                f"{self.source}: suite {self.name!r} names {folder}, which holds no .bddl file"
+            )
+        return stems
+
+    def task(self, stem: str) -> Task:
+        """Build the task called `stem`."""
+        stems = self.stems()
+        if stem not in stems:
+            raise UnknownNameError("task", f"{self.name}/{stem}", [f"{self.name}/{s}" for s in stems])
+        bddl = self.path(self.folder) / f"{stem}.bddl"
+        init = None if self.init_states is None else self.path(self.init_states) / f"{stem}.pruned_init"
+        return Task(
+            suite=self.name, stem=stem, index=stems.index(stem), bddl=bddl,
+            instruction=self._instruction(stem, bddl),
+            budget=Budget(self.budget.steps, self.budget.time_s),
+            substep_s=self.substep_s, tick_s=self.tick_s, policy_period_s=self.policy_period_s,
+            split=self.split, axis=self.task_axis, init_states=init, settle_steps=self.settle_steps,
+            observation_height_px=self.observation_px[0], observation_width_px=self.observation_px[1],
+            cameras=self.cameras,
+        )  # fmt: skip
+
+    def _instruction(self, stem: str, bddl: Path) -> str:
+        if self.instruction == "file_name":
+            return re.sub(r"^[A-Z_]+_SCENE\d+_", "", stem).replace("_", " ")
+        return read_problem(bddl).language
+
+
+def data_folders(kind: Literal["tasks", "policies"]) -> list[Path]:
+    """Folders that hold the given kind of data: the user's first, then the shipped one."""
+    variable = TASKS_DIR_VARIABLE if kind == "tasks" else POLICIES_DIR_VARIABLE
+    extra = [Path(p) for p in os.environ.get(variable, "").split(os.pathsep) if p]
+    for folder in extra:
+        if not folder.is_dir():
+            raise MissingDataError(f"{variable} names {folder}, which is not a folder")
+    package = Path(__file__).parent
+    shipped = next((p for p in (package / "data" / kind, package.parent / kind) if p.is_dir()), None)
+    if shipped is None:
+        raise MissingDataError(f"the shipped {kind}/ folder is missing beside {package}; reinstall vla-bench")
+    return [*extra, shipped]
+
+
+def libero_root() -> Path:
+    """LIBERO's data folder: `VLA_BENCH_LIBERO`, else what `vla-bench assets libero` fetched.
+
+    Raises:
+        MissingDataError: Neither exists; says how to get the data.
+    """
+    named = os.environ.get(LIBERO_VARIABLE)
+    root = Path(named) if named else libero_cache()
+    if (root / "bddl_files").is_dir() and (root / "assets").is_dir():
+        return root.resolve()
+    found = (
+        f"{LIBERO_VARIABLE}={named} is not LIBERO's data folder"
+        if named
+        else "LIBERO's data is not installed"
+    )
+    raise MissingDataError(
+        f"{found} (a folder with assets/, bddl_files/ and init_files/); run `vla-bench assets libero`, "
+        f"or set {LIBERO_VARIABLE} to a folder that holds it"
+    )
+
+
+def libero_cache() -> Path:
+    """Where `vla-bench assets libero` puts LIBERO's data."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "vla_bench" / "libero"
+
+
+def suites() -> dict[str, Suite]:
+    """All suites by name, in the order of files and tables."""
+    return _suites(tuple(data_folders("tasks")))
+
+
+@functools.lru_cache(maxsize=8)
+def _suites(folders: tuple[Path, ...]) -> dict[str, Suite]:
+    found: dict[str, Suite] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.toml")):
+            for name, table in read_toml(path).items():
+                if not isinstance(table, dict):
+                    raise DataError(path, f"{name} = {table!r} stands outside a suite's table")
+                if name in found:
+                    raise DataError(path, f"suite {name!r} is already defined in {found[name].source}")
+                found[name] = parse(Suite, {"name": name, "source": path, **table}, path, at=name)
+    return found
+
+
+def suite(name: str) -> Suite:
+    """The suite called `name`."""
+    known = suites()
+    if name not in known:
+        raise UnknownNameError("suite", name, known)
+    return known[name]
+
+
+def task(name: str) -> Task:
+    """The task with id `suite/stem`, or with the alias `suite/<index>`.
+
+    Raises:
+        UnknownNameError: No such suite or task.
+    """
+    suite_name, _, stem = name.partition("/")
+    found = suite(suite_name)
+    if not stem:
+        raise UnknownNameError("task", name, [f"{suite_name}/{s}" for s in found.stems()])
+    if stem.isdigit():
+        stems = found.stems()
+        if int(stem) >= len(stems):
+            raise UnknownNameError("task", name, [f"{suite_name}/{i}" for i in range(len(stems))])
+        stem = stems[int(stem)]
+    return found.task(stem)
+
+
+def studies() -> dict[str, Path]:
+    """Study files by name."""
+    return {
+        p.stem: p
+        for folder in reversed(data_folders("tasks"))
+        for p in sorted((folder / "studies").glob("*.toml"))
+    }
+
+
+def policy_files() -> dict[str, Path]:
+    """Policy cards by name."""
+    return {p.stem: p for folder in reversed(data_folders("policies")) for p in sorted(folder.glob("*.toml"))}

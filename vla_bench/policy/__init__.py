@@ -1,0 +1,1 @@
+"""Policies: the protocol, cards, precision, and the families."""

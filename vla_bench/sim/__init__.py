@@ -1,0 +1,1 @@
+"""Scenes from BDDL, controller, predicates, rendering, and the simulation contract."""

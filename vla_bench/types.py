@@ -1,0 +1,343 @@
+"""The values that pass between the parts: tasks, episodes, arms, observations, actions, and the simulation contract.
+
+Everything here is data. `sim` and `policy` both depend on this module and never on each other.
+Units: lengths in metres, angles in radians, rotations as 3×3 matrices, time in seconds (`_s`) or integer
+nanoseconds (`_ns`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+TASK_AXES = ("visual", "motion", "physical", "semantic", "language")
+TaskAxis = Literal["visual", "motion", "physical", "semantic", "language"]
+
+
+# ── what is run ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long an episode may last: a number of policy steps, or seconds of task time, whichever is set."""
+
+    steps: int | None = None
+    time_s: float | None = None
+
+    def __str__(self) -> str:
+        parts = [f"steps:{self.steps}"] * (self.steps is not None)
+        parts += [f"time:{self.time_s:g}"] * (self.time_s is not None)
+        return "+".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Scene, instruction, success test and horizon of one task, as its suite declares them.
+
+    Attributes:
+        suite: Name of the suite.
+        stem: Name within the suite, the stem of the task's file.
+        index: Position in the suite, from 0.
+        bddl: File that describes scene and goal.
+        instruction: What the policy is told.
+        budget: When an episode ends without success.
+        substep_s: Physics step.
+        tick_s: One `Simulation.tick`.
+        policy_period_s: One policy step; one `TaskEnv.step`.
+        split: In (`id`) or out of (`ood`) the training distribution.
+        axis: The generalisation axis that the task tests, if any.
+        init_states: File of initial states, one row an episode, where the suite has one.
+        settle_steps: Policy steps with `settle_action` before the episode begins; not counted.
+        settle_action: The command during settling.
+        observation_height_px, observation_width_px: The protocol's picture size.
+        cameras: The protocol's cameras.
+    """
+
+    suite: str
+    stem: str
+    index: int
+    bddl: Path
+    instruction: str
+    budget: Budget
+    substep_s: float
+    tick_s: float
+    policy_period_s: float
+    split: Literal["id", "ood"] = "id"
+    axis: TaskAxis | None = None
+    init_states: Path | None = None
+    settle_steps: int = 0
+    settle_action: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+    observation_height_px: int = 256
+    observation_width_px: int = 256
+    cameras: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """`suite/stem`: the name in records."""
+        return f"{self.suite}/{self.stem}"
+
+    @property
+    def gym_id(self) -> str:
+        """The id under which Gymnasium knows the task."""
+        return f"vla_bench/{self.suite}.{self.stem}-v0"
+
+    @property
+    def tick_ns(self) -> int:
+        """Length of a tick."""
+        return round(self.tick_s * 1e9)
+
+    @property
+    def substeps_per_tick(self) -> int:
+        """Physics steps in a tick."""
+        return round(self.tick_s / self.substep_s)
+
+    @property
+    def ticks_per_step(self) -> int:
+        """Ticks in a policy period."""
+        return round(self.policy_period_s / self.tick_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """Everything about the initial state: the task, how it is varied, and which draw of it.
+
+    Exactly one of `seed` (sample the scene) and `init_state` (row of the task's file) is set.
+    """
+
+    task_id: str
+    variation: str = ""
+    seed: int | None = None
+    init_state: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Readable name that identifies the episode and pairs the arms."""
+        start = f"seed{self.seed}" if self.init_state is None else f"init{self.init_state}"
+        return "#".join(part for part in (self.task_id, self.variation, start) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """policy × precision × pacing × latency source (× executed chunk length)."""
+
+    policy: str
+    precision: str = "fp32"
+    pacing: str = "blocking"
+    latency: str = "zero"
+    chunk_executed: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Readable name that identifies the arm."""
+        parts = [self.policy, self.precision, self.pacing, self.latency]
+        return ",".join(parts + [f"chunk{self.chunk_executed}"] * (self.chunk_executed is not None))
+
+
+# ── what a policy sees and says ────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class CameraView:
+    """A picture that is asked for: a camera of the scene at a size."""
+
+    name: str
+    height_px: int = 256
+    width_px: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """One literal of a goal or of an initial state, for example on(bowl_1, plate_1)."""
+
+    name: str
+    args: tuple[str, ...]
+    line: int | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(self.args)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """Collision geometry of an entity as N oriented boxes in the world.
+
+    Attributes:
+        pos: (N, 3) centres.
+        mat: (N, 3, 3) rotations.
+        half: (N, 3) half sizes.
+        link: Name of the body that carries each box.
+    """
+
+    pos: Array
+    mat: Array
+    half: Array
+    link: tuple[str, ...]
+
+    def corners(self) -> Array:
+        """(N, 8, 3) corner points in the world."""
+        signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=float)
+        local = self.half[:, None, :] * signs
+        return self.pos[:, None, :] + np.einsum("nij,nkj->nki", self.mat, local)
+
+
+@dataclass(frozen=True, slots=True)
+class JointState:
+    """A hinge or slide of a fixture.
+
+    Attributes:
+        kind: `hinge` or `slide`.
+        qpos: Position (rad or m).
+        limits: (2,) lower and upper limit.
+        anchor: (3,) point on the axis in the world.
+        axis: (3,) unit direction in the world.
+        link: Body that the joint moves.
+    """
+
+    kind: Literal["hinge", "slide"]
+    qpos: float
+    limits: tuple[float, float]
+    anchor: Array
+    axis: Array
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """An object or fixture of the scene: pose of its root body, collision boxes, joints by name."""
+
+    name: str
+    category: str
+    movable: bool
+    pos: Array
+    mat: Array
+    boxes: Boxes
+    joints: Mapping[str, JointState]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionState:
+    """A named box in the world: a zone of the table, or a part of an entity.
+
+    Attributes:
+        pos, mat, half: Centre, rotation and half sizes.
+        parent: Entity that carries it, or None for a zone of the workspace.
+        joints: Joints of the parent that move it.
+    """
+
+    name: str
+    pos: Array
+    mat: Array
+    half: Array
+    parent: str | None
+    joints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorldState:
+    """Snapshot of a simulation for privileged policies, copied at one instant.
+
+    Attributes:
+        time_ns: Simulated time.
+        grip_pos, grip_mat: Pose of the point between the finger tips.
+        gripper_qpos: (2,) finger positions.
+        goal: The literals whose conjunction is success.
+        satisfied: Whether each literal holds.
+        entities, regions: By name.
+    """
+
+    time_ns: int
+    grip_pos: Array
+    grip_mat: Array
+    gripper_qpos: Array
+    goal: tuple[Predicate, ...]
+    satisfied: tuple[bool, ...]
+    entities: Mapping[str, Entity]
+    regions: Mapping[str, RegionState]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What was observed at one instant.
+
+    Attributes:
+        images: Camera name to (H, W, 3) uint8, top row first, as a person would see it.
+        proprio: Name to float64 array.
+        instruction: What the policy is told.
+        time_ns: Simulated time of the observation.
+        state: For privileged policies only.
+    """
+
+    images: Mapping[str, Image]
+    proprio: Mapping[str, Array]
+    instruction: str
+    time_ns: int
+    state: WorldState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionChunk:
+    """T actions of size A, to be executed in order, and what computing them took.
+
+    Attributes:
+        actions: (T, A) float64. For one arm A = 7: Δx Δy Δz (×0.05 m), rotation vector (×0.5 rad), gripper
+            (−1 open, +1 closed), each in [−1, 1].
+        timings_ms: Milliseconds of `preprocess`, `inference` and `postprocess`, where measured.
+    """
+
+    actions: Array
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+# ── what runs it ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class Simulation(Protocol):
+    """What the runner needs of a simulated task."""
+
+    task: Task
+    action_size: int
+    cameras: tuple[str, ...]
+
+    def reset(self, episode: Episode) -> None:
+        """Put the simulation into the initial state of `episode`."""
+        ...
+
+    def tick(self, command: Array | None) -> None:
+        """Advance `task.tick_s`; None = no new command: the controller keeps its goal, the gripper its sign."""
+        ...
+
+    def observe(self, views: Sequence[CameraView] = (), *, privileged: bool = False) -> Observation:
+        """Return the observation of now; only the views asked for are rendered."""
+        ...
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the goal held at the last tick."""
+        ...
+
+    @property
+    def score(self) -> float:
+        """Partial credit in [0, 1]."""
+        ...
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Named stages that have been reached."""
+        ...
+
+    @property
+    def drawn(self) -> Mapping[str, Any]:
+        """Values drawn for this episode's variation, for the record."""
+        ...
+
+    def close(self) -> None:
+        """Release memory and graphics."""
+        ...
