@@ -281,5 +281,5 @@ class _Reader:
         known = [*problem.fixtures, *problem.objects]
         for region in used:
             if region.target not in known:
-                message = f"region {region.name!r}: nothing is called {region.target!r}{suggest(region.target, known)}"
-                raise DataError(self.path, message, line=region.line)
+                what = f"nothing is called {region.target!r}{suggest(region.target, known)}"
+                raise DataError(self.path, f"region {region.name!r}: {what}", line=region.line)

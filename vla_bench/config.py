@@ -12,9 +12,9 @@ from vla_bench.errors import DataError, MissingDataError, suggest
 
 
 class FileModel(BaseModel):
-    """Base of everything that is read from a file: immutable, no extra keys, no silent conversion of types."""
+    """Base of everything that is read from a file: immutable, no extra keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 Model = TypeVar("Model", bound=FileModel)

@@ -31,4 +31,4 @@ def libero_stream(seed: int) -> np.random.RandomState:
     LIBERO samples its scenes from numpy's old global stream; its published episodes cannot be reproduced
     with any other generator. Nothing else may use it.
     """
-    return np.random.RandomState(seed)  # noqa: NPY002
+    return np.random.RandomState(seed)

@@ -1,4 +1,4 @@
-"""The values that pass between the parts: tasks, episodes, arms, observations, actions, and the simulation contract.
+"""The values that pass between the parts, and the contract of a simulation.
 
 Everything here is data. `sim` and `policy` both depend on this module and never on each other.
 Units: lengths in metres, angles in radians, rotations as 3×3 matrices, time in seconds (`_s`) or integer
@@ -311,7 +311,7 @@ class Simulation(Protocol):
         ...
 
     def tick(self, command: Array | None) -> None:
-        """Advance `task.tick_s`; None = no new command: the controller keeps its goal, the gripper its sign."""
+        """Advance `task.tick_s`; None = no new command: the controller keeps its goal."""
         ...
 
     def observe(self, views: Sequence[CameraView] = (), *, privileged: bool = False) -> Observation:

@@ -1,0 +1,34 @@
+"""Where recordings of the original systems are, and which there are.
+
+Tests run on whatever folder `VLA_BENCH_GOLDENS` names (default: `../shared/goldens` beside the repository,
+then the small set in `tests/parity/goldens`). Without one they are skipped with a reason, except where CI
+is true.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def goldens(family: str) -> Path | None:
+    """The folder of one family's recordings, or None."""
+    named = os.environ.get("VLA_BENCH_GOLDENS")
+    candidates = [Path(named)] if named else [ROOT.parent / "shared/goldens", ROOT / "tests/parity/goldens"]
+    return next((c / family for c in candidates if (c / family).is_dir()), None)
+
+
+def recordings(family: str, kind: str, suffix: str = ".npz") -> list:
+    """One pytest parameter a recording; a single skipped (in CI: failing) one where there are none."""
+    folder = goldens(family)
+    found = sorted((folder / kind).glob(f"*{suffix}")) if folder else []
+    if found:
+        return [pytest.param(path, id=path.name.removesuffix(suffix)) for path in found]
+    reason = f"no recordings of {family}/{kind}: set VLA_BENCH_GOLDENS to a folder that holds them"
+    return [
+        pytest.param(None, id="none", marks=pytest.mark.skipif(os.environ.get("CI") != "true", reason=reason))
+    ]

@@ -1,0 +1,113 @@
+"""Policy cards: one TOML file a checkpoint, naming its adapter and its conventions.
+
+`name:argument` on the command line sets the option that the card calls its `argument`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from vla_bench import catalog
+from vla_bench.config import FileModel, parse, read_toml
+from vla_bench.errors import ConventionError, DataError, MissingCapabilityError, UnknownNameError
+from vla_bench.policy.base import Policy
+
+
+class Checkpoint(FileModel):
+    """Where weights are: a folder, or a hub repository at a revision."""
+
+    folder: str | None = None
+    repo: str | None = None
+    revision: str | None = None
+
+
+class ReferenceNumber(FileModel):
+    """A published result of this checkpoint."""
+
+    suite: str
+    metric: str = "success_percent"
+    value: float
+    source: str
+
+
+class Card(FileModel):
+    """A policy as its file declares it.
+
+    Attributes:
+        adapter: `module:factory`; the factory takes (card, precision) and returns a Policy.
+        argument: Option that the text after `name:` sets.
+        options: What the adapter reads.
+    """
+
+    name: str
+    source: Path
+    title: str
+    family: str
+    adapter: str = Field(pattern=r"^[\w.]+:\w+$")
+    licence: str
+    precisions: tuple[str, ...] = ("fp32",)
+    privileged: bool = False
+    deterministic: bool = True
+    action_convention: str = "delta_pose"
+    chunk_predicted: int = Field(default=1, gt=0)
+    chunk_executed: int = Field(default=1, gt=0)
+    checkpoint: Checkpoint = Checkpoint()
+    argument: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    reference: tuple[ReferenceNumber, ...] = ()
+
+
+def read_card(policy: str) -> Card:
+    """Read the card of a policy named `name` or `name:argument`.
+
+    Raises:
+        UnknownNameError: No such card; names the nearest.
+        DataError: The file is broken or has an unknown key.
+        ConventionError: An argument is given that the card does not take.
+    """
+    name, colon, argument = policy.partition(":")
+    files = catalog.policy_files()
+    if name not in files:
+        raise UnknownNameError("policy", name, files)
+    table = read_toml(files[name])
+    card = parse(Card, {"name": name, "source": files[name], **table}, files[name])
+    if not colon:
+        return card
+    if card.argument is None:
+        raise ConventionError(f"policy {name!r} takes no argument, got {argument!r}")
+    return card.model_copy(update={"options": {**card.options, card.argument: argument}})
+
+
+def load_policy(policy: str, precision: str = "fp32") -> Policy:
+    """Build a policy from its card.
+
+    Raises:
+        MissingCapabilityError: The card has no such precision, or the adapter's packages are not installed.
+    """
+    card = read_card(policy)
+    if precision not in card.precisions:
+        raise MissingCapabilityError(
+            f"policy {card.name!r} runs at {', '.join(card.precisions)}, not at {precision!r}"
+        )
+    return _factory(card)(card, precision)
+
+
+def _factory(card: Card) -> Callable[[Card, str], Policy]:
+    module_name, _, factory = card.adapter.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and module_name.startswith(error.name):
+            raise DataError(card.source, f"adapter module {module_name!r} does not exist") from error
+        raise MissingCapabilityError(
+            f"policy {card.name!r} needs the package {error.name!r}: pip install 'vla-bench[{card.family}]'"
+        ) from error
+    if not hasattr(module, factory):
+        known = [n for n in vars(module) if not n.startswith("_")]
+        raise UnknownNameError("adapter", factory, known, where=str(card.source))
+    return getattr(module, factory)

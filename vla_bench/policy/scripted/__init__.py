@@ -1,0 +1,1 @@
+"""Policies that follow rules: baselines and the privileged expert."""

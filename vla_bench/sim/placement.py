@@ -1,0 +1,328 @@
+"""Sampling of initial scenes, draw for draw as LIBERO does.
+
+LIBERO draws from numpy's global legacy stream, so the order and number of draws are part of the protocol:
+
+1. `randn(7)` for joint noise of magnitude zero;
+2. one uniform for every open/close/turn-on/turn-off literal of the initial state, once for each time the
+   model has been built in this environment: the original never clears its list of property samplers;
+3. places on the workspace in the order of the initial state, then places on and in sites, then on objects.
+   Each attempt draws a range, x and y; an accepted attempt draws one angle for each axis.
+
+A reset whose objects cannot be placed starts over (and the list of step 2 grows once more).
+Facts: `envs/regions/*.py`, `envs/bddl_base_domain.py` of LIBERO commit 8f1084e.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import mujoco
+import numpy as np
+
+from vla_bench.errors import PlacementError
+from vla_bench.sim.categories import Range, Rotation
+from vla_bench.sim.scene import Item, Scene
+from vla_bench.types import Predicate
+
+_ATTEMPTS = 5000
+_RESETS = 100
+
+Pose = tuple[np.ndarray, np.ndarray]  # position (3,) and quaternion wxyz (4,)
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One sampled initial scene.
+
+    Attributes:
+        joints: Joint name → position, for articulated fixtures.
+        poses: Item name → pose of its root body.
+        builds: How often the model had been built when this reset succeeded.
+    """
+
+    joints: Mapping[str, float]
+    poses: Mapping[str, Pose]
+    builds: int
+
+
+class Stream(Protocol):
+    """What is drawn from: numpy's legacy stream for LIBERO, a `Generator` behind `ModernStream` elsewhere."""
+
+    def randn(self, n: int, /) -> np.ndarray:
+        """Draw n standard normals."""
+        ...
+
+    def uniform(self, low: float, high: float, /) -> float:
+        """Draw one uniform."""
+        ...
+
+    def randint(self, high: int, /) -> int:
+        """Draw an integer below `high`."""
+        ...
+
+
+class ModernStream:
+    """A `numpy.random.Generator` with the names of the legacy stream."""
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self.uniform = generator.uniform
+        self.randn = generator.standard_normal
+        self.randint = generator.integers
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """One placement of the initial state: an item, and the rectangle its origin is drawn from.
+
+    Attributes:
+        item: What is placed.
+        ranges: (x range, y range) alternatives, relative to the base.
+        base: Placed poses and site positions → position that the ranges and the height are relative to.
+        quat: Draws the orientation (w, x, y, z).
+        shrink: Whether the ranges are shrunk by the item's radius.
+        exclusive: Whether it must not overlap what is already placed.
+        z_offset: Added to the height.
+    """
+
+    item: Item
+    ranges: tuple[tuple[Range, Range], ...]
+    base: Callable[[Mapping[str, Pose], Mapping[str, np.ndarray]], np.ndarray]
+    quat: Callable[[Stream], np.ndarray]
+    shrink: bool = False
+    exclusive: bool = False
+    z_offset: float = 0.0
+
+
+_ORIGIN = (((0.0, 0.0), (0.0, 0.0)),)
+
+
+class Placer:
+    """Samples initial scenes of one compiled scene from a stream."""
+
+    def __init__(self, scene: Scene, model: mujoco.MjModel) -> None:
+        self.scene = scene
+        self._model = model
+        self._data = mujoco.MjData(model)
+        self._nominal = model.body_pos.copy(), model.body_quat.copy()
+        self._properties = [p for p in map(self._property, scene.problem.init) if p is not None]
+        self._spots = self._plan()
+
+    @property
+    def properties_per_build(self) -> int:
+        """Draws of step 2 for each time the model is built."""
+        return len(self._properties)
+
+    def sample(self, stream: Stream, builds: int) -> Draw:
+        """Draw one initial scene.
+
+        Args:
+            stream: What to draw from; advanced.
+            builds: How often the original would have built the model by now, this reset included.
+
+        Raises:
+            PlacementError: No placement in 100 resets.
+        """
+        reason = ""
+        for attempt in range(_RESETS):
+            try:
+                return self._attempt(stream, builds + attempt)
+            except _NoRoomError as error:
+                reason = str(error)
+        raise PlacementError(f"{self.scene.problem.source}: {reason} in {_RESETS} resets")
+
+    def _attempt(self, stream: Stream, builds: int) -> Draw:
+        stream.randn(7)
+        joints: dict[str, float] = {}
+        for _ in range(builds):
+            for names, (low, high) in self._properties:
+                joints.update(dict.fromkeys(names, stream.uniform(low, high)))
+        sites = self._site_positions(joints)
+        poses: dict[str, Pose] = {}
+        for spot in self._spots:
+            poses[spot.item.name] = self._place(spot, poses, sites, stream)
+        return Draw(joints, poses, builds)
+
+    def _place(
+        self, spot: _Spot, poses: dict[str, Pose], sites: Mapping[str, np.ndarray], stream: Stream
+    ) -> Pose:
+        item, base = spot.item, spot.base(poses, sites)
+        margin = item.radius if spot.shrink else 0.0
+        z = spot.z_offset + base[2] - item.bottom
+        for _ in range(_ATTEMPTS):
+            (x0, x1), (y0, y1) = spot.ranges[stream.randint(len(spot.ranges))]
+            x = stream.uniform(x0 + margin, x1 - margin) + base[0]
+            y = stream.uniform(y0 + margin, y1 - margin) + base[1]
+            if spot.exclusive and self._overlaps(item, (x, y, z), poses):
+                continue
+            return np.array([x, y, z]), spot.quat(stream)
+        raise _NoRoomError(f"no room for {item.name!r}")
+
+    def _overlaps(self, item: Item, pos: tuple[float, float, float], poses: dict[str, Pose]) -> bool:
+        for name, (other_pos, _) in poses.items():
+            other = self.scene.items[name]
+            distance = np.linalg.norm((pos[0] - other_pos[0], pos[1] - other_pos[1]))
+            if distance <= other.radius + item.radius and pos[2] - other_pos[2] <= other.top - item.bottom:
+                return True
+        return False
+
+    def _site_positions(self, joints: Mapping[str, float]) -> dict[str, np.ndarray]:
+        """World positions of item sites before anything is placed, with the drawn joints set."""
+        model, data = self._model, self._data
+        placed = model.body_pos.copy(), model.body_quat.copy()
+        model.body_pos[:], model.body_quat[:] = self._nominal
+        data.qpos[:] = model.qpos0
+        for name, value in joints.items():
+            data.joint(name).qpos[0] = value
+        mujoco.mj_kinematics(model, data)
+        model.body_pos[:], model.body_quat[:] = placed
+        return {name: data.site(name).xpos.copy() for name, site in self.scene.sites.items() if site.parent}
+
+    # ── reading the initial state ──────────────────────────────────────────────────────────────────────
+
+    def _property(self, literal: Predicate) -> tuple[tuple[str, ...], Range] | None:
+        """Joints and range of an open/close/turn-on/turn-off literal."""
+        if literal.name in ("on", "in"):
+            return None
+        (name,) = literal.args
+        site = self.scene.sites.get(name)
+        parent = site.parent if site is not None else name
+        articulation = self.scene.items[parent].category.articulation if parent in self.scene.items else None
+        if articulation is None or literal.name not in articulation.resets:
+            return None
+        joints = site.joints if site is not None else self._item_joints(name)
+        return joints, articulation.resets[literal.name]
+
+    def _item_joints(self, name: str) -> tuple[str, ...]:
+        names = (self._model.joint(i).name for i in range(self._model.njnt))
+        return tuple(n for n in names if n.startswith(f"{name}_"))
+
+    def _plan(self) -> list[_Spot]:
+        """Spots in the order in which they are sampled."""
+        on_workspace, on_sites, in_sites, on_items = [], [], [], []
+        for literal in self.scene.problem.init:
+            if literal.name not in ("on", "in"):
+                continue
+            name, target = literal.args
+            item = self.scene.items[name]
+            site = self.scene.sites.get(target)
+            if literal.name == "on" and target in self.scene.problem.objects:
+                on_items.append(self._on_item(item, target))
+            elif site is not None and literal.name == "in" and site.parent:
+                in_sites.append(self._in_site(item, target))
+            elif site is not None and site.parent:
+                on_sites.append(self._on_site(item, target))
+            elif site is not None:
+                on_workspace.append(self._on_workspace(item, target))
+        return on_workspace + on_sites + in_sites + on_items
+
+    def _on_workspace(self, item: Item, target: str) -> _Spot:
+        place, region = self.scene.place, self.scene.problem.regions[target]
+        ranges = tuple(((x0, x1), (y0, y1)) for x0, y0, x1, y1 in region.ranges)
+        base = np.array(place.offset)
+        yaw = min(region.yaw_rotation), max(region.yaw_rotation)
+        if item.movable:
+            quat = _yaw(yaw) if place.builtin else _libero_rotation(item.category.rotation)
+            return _Spot(item, ranges, lambda *_: base, quat, place.shrink_ranges, True, 0.01)
+        return _Spot(item, ranges, lambda *_: base, _yaw(yaw), z_offset=place.fixture_z_offset)
+
+    def _on_site(self, item: Item, target: str) -> _Spot:
+        x, y, _ = self.scene.sites[target].half
+        ranges = (((-x / 2, x / 2), (-y / 2, y / 2)),)
+        parent = self.scene.items[str(self.scene.sites[target].parent)]
+        quat = _libero_rotation(item.category.rotation)
+        return _Spot(item, ranges, _at_site(parent, target, parent.top), quat, True, True)
+
+    def _in_site(self, item: Item, target: str) -> _Spot:
+        parent = self.scene.items[str(self.scene.sites[target].parent)]
+        quat = _libero_rotation(item.category.rotation)
+        return _Spot(item, _ORIGIN, _at_site(parent, target, 0.0), quat, exclusive=True)
+
+    def _on_item(self, item: Item, target: str) -> _Spot:
+        top = np.array([0.0, 0.0, self.scene.items[target].top])
+        quat = _libero_rotation(item.category.rotation)
+        return _Spot(item, _ORIGIN, lambda poses, _: poses[target][0] + top, quat, z_offset=0.01)
+
+
+def _at_site(parent: Item, site: str, lift: float) -> Callable:
+    """Base of a placement at a site of `parent`: the site's offset turned with the parent, as LIBERO does."""
+
+    def base(poses: Mapping[str, Pose], sites: Mapping[str, np.ndarray]) -> np.ndarray:
+        pos, quat = poses[parent.name]
+        return pos + [0.0, 0.0, lift] + float32_rotation(quat) @ sites[site]
+
+    return base
+
+
+class _NoRoomError(Exception):
+    """An item found no place in the allowed number of attempts."""
+
+
+def _yaw(limits: Range) -> Callable[[Stream], np.ndarray]:
+    """Draw a rotation about z."""
+
+    def draw(stream: Stream) -> np.ndarray:
+        angle = stream.uniform(*limits)
+        return np.array([np.cos(angle / 2), 0.0, 0.0, np.sin(angle / 2)])
+
+    return draw
+
+
+def _libero_rotation(rotation: Rotation) -> Callable[[Stream], np.ndarray]:
+    """Draw an angle for each axis and return the quaternion as LIBERO stores it.
+
+    LIBERO computes (x, y, z, w) and stores it where MuJoCo reads (w, x, y, z); several axes are multiplied
+    in float32. Both belong to the protocol.
+    """
+
+    def draw(stream: Stream) -> np.ndarray:
+        quats = []
+        for axis, limits in rotation:
+            angle = stream.uniform(*limits)
+            quat = np.zeros(4)
+            quat["xyz".index(axis)] = np.sin(angle / 2)
+            quat[3] = np.cos(angle / 2)
+            quats.append(quat)
+        if len(quats) == 1:
+            return quats[0]
+        product = np.array([0.0, 0.0, 0.0, 1.0])
+        for quat in quats:
+            product = _multiply_xyzw(quat, product)
+        return product.astype(float)
+
+    return draw
+
+
+def _multiply_xyzw(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Hamilton product a·b of (x, y, z, w) quaternions, rounded to float32."""
+    (x1, y1, z1, w1), (x0, y0, z0, w0) = a, b
+    return np.array(
+        [
+            x1 * w0 + y1 * z0 - z1 * y0 + w1 * x0,
+            -x1 * z0 + y1 * w0 + z1 * x0 + w1 * y0,
+            x1 * y0 - y1 * x0 + z1 * w0 + w1 * z0,
+            -x1 * x0 - y1 * y0 - z1 * z0 + w1 * w0,
+        ],
+        dtype=np.float32,
+    )
+
+
+def float32_rotation(quat: np.ndarray) -> np.ndarray:
+    """3×3 rotation of a quaternion (w, x, y, z), computed from float32 as robosuite's `quat2mat` does.
+
+    The off-diagonal products stay float32, one minus the diagonal is float64.
+    """
+    q = np.asarray(quat).astype(np.float32)
+    norm = np.dot(q, q)
+    q = np.multiply(q, np.sqrt(2.0 / float(norm)), dtype=np.float64).astype(np.float32)
+    p = np.outer(q, q)
+    d = p.astype(np.float64)
+    return np.array(
+        [
+            [1 - d[2, 2] - d[3, 3], p[1, 2] - p[3, 0], p[1, 3] + p[2, 0]],
+            [p[1, 2] + p[3, 0], 1 - d[1, 1] - d[3, 3], p[2, 3] - p[1, 0]],
+            [p[1, 3] - p[2, 0], p[2, 3] + p[1, 0], 1 - d[1, 1] - d[2, 2]],
+        ],
+        dtype=np.float64,
+    )

@@ -1,0 +1,137 @@
+"""The literals of goals, evaluated on the numbers that the last physics step left behind.
+
+Positions and contacts are those computed before the last integration, as in LIBERO (no extra forward pass).
+Thresholds and conventions: `envs/object_states/base_object_states.py`, `envs/objects/site_object.py` of
+LIBERO commit 8f1084e.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mujoco
+import numpy as np
+
+from vla_bench.errors import DataError
+from vla_bench.sim.scene import Item, Scene
+from vla_bench.types import Predicate
+
+Test = Callable[[], bool]
+
+
+class Predicates:
+    """Compiles literals into tests bound to one model and its data."""
+
+    def __init__(self, scene: Scene, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+        self._scene, self._model, self._data = scene, model, data
+
+    def compile(self, literal: Predicate) -> Test:
+        """Return a function without arguments that evaluates `literal` now.
+
+        Raises:
+            DataError: The literal cannot be evaluated, for example `open` of something without a joint.
+        """
+        return getattr(self, f"_{literal.name}")(literal, *literal.args)
+
+    # ── places ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _in(self, literal: Predicate, name: str, target: str) -> Test:
+        """The origin of `name` lies inside the box of a region, whose floor counts 10 mm lower."""
+        site = self._scene.sites.get(target)
+        if site is None:
+            raise self._refuse(literal, f"{target!r} is not a region")
+        half = np.array(site.half)
+        bound, pos = self._data.site(target), self._item_pos(literal, name)
+
+        def test() -> bool:
+            extent = np.abs(bound.xmat.reshape(3, 3) @ half)
+            low = bound.xpos - extent
+            low[2] -= 0.01
+            return bool(np.all(pos > low) and np.all(pos < bound.xpos + extent))
+
+        return test
+
+    def _on(self, literal: Predicate, name: str, target: str) -> Test:
+        """`name` rests on an object (origins within 30 mm) or on a region; it touches what carries it."""
+        pos = self._item_pos(literal, name)
+        site = self._scene.sites.get(target)
+        if site is None:
+            base = self._item_pos(literal, target)
+            touching = self._touching(name, target)
+            return lambda: bool(
+                base[2] <= pos[2] and touching() and np.linalg.norm(base[:2] - pos[:2]) < 0.03
+            )
+        half = np.array(site.half)
+        bound = self._data.site(target)
+        touching = self._touching(name, site.parent) if site.parent else None
+
+        def test() -> bool:
+            d = bound.xmat.reshape(3, 3) @ (pos - bound.xpos)
+            above = half[2] - 0.005 < d[2] < half[2] + 0.10 and np.all(np.abs(d[:2]) < half[:2])
+            return bool(above and (touching is None or touching()))
+
+        return test
+
+    def _up(self, literal: Predicate, name: str) -> Test:
+        pos = self._item_pos(literal, name)
+        return lambda: bool(pos[2] >= 1.0)
+
+    # ── states ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _open(self, literal: Predicate, name: str) -> Test:
+        return self._joints(literal, name, any)
+
+    def _close(self, literal: Predicate, name: str) -> Test:
+        return self._joints(literal, name, all)
+
+    def _turnon(self, literal: Predicate, name: str) -> Test:
+        return self._joints(literal, name, any)
+
+    def _turnoff(self, literal: Predicate, name: str) -> Test:
+        return self._joints(literal, name, all)
+
+    def _joints(self, literal: Predicate, name: str, quantifier: Callable[..., bool]) -> Test:
+        site = self._scene.sites.get(name)
+        item = self._scene.items.get(name if site is None else str(site.parent))
+        articulation = item.category.articulation if item is not None else None
+        if articulation is None or literal.name not in articulation.tests:
+            known = sorted(articulation.tests) if articulation else "nothing"
+            raise self._refuse(literal, f"{name!r} can be tested for {known} only")
+        names = site.joints if site is not None else joint_names(self._model, name)
+        address = [self._model.joint(joint).qposadr[0] for joint in names]
+        passes, qpos = articulation.tests[literal.name], self._data.qpos
+        return lambda: bool(quantifier(passes(qpos[a]) for a in address))
+
+    # ── parts ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _item_pos(self, literal: Predicate, name: str) -> np.ndarray:
+        item = self._scene.items.get(name)
+        if item is None:
+            raise self._refuse(literal, f"{name!r} is not an object or fixture with a body")
+        return self._data.body(item.body).xpos
+
+    def _touching(self, a: str, b: str | None) -> Test:
+        first, second = (collision_geoms(self._model, self._scene.items[str(x)]) for x in (a, b))
+        data = self._data
+
+        def test() -> bool:
+            pairs = data.contact.geom
+            one, two = pairs[:, 0], pairs[:, 1]
+            return bool(np.any((first[one] & second[two]) | (first[two] & second[one])))
+
+        return test
+
+    def _refuse(self, literal: Predicate, why: str) -> DataError:
+        return DataError(self._scene.problem.source, f"cannot evaluate {literal}: {why}", line=literal.line)
+
+
+def collision_geoms(model: mujoco.MjModel, item: Item) -> np.ndarray:
+    """(ngeom,) bool: collision geoms (group 0) of an item."""
+    root = model.body(item.body).id
+    return (model.body_rootid[model.geom_bodyid] == root) & (model.geom_group == 0)
+
+
+def joint_names(model: mujoco.MjModel, item: str) -> tuple[str, ...]:
+    """Joints of a fixture, in the order of the model."""
+    names = (model.joint(i).name for i in range(model.njnt))
+    return tuple(n for n in names if n.startswith(f"{item}_"))

@@ -1,0 +1,340 @@
+"""A simulated task on plain MuJoCo: reset, tick, observe.
+
+Reproduces LIBERO's environment on the same engine: the same episode starts, the same torques, the same
+observations, the same instant of success (`tests/parity/test_libero_*`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from vla_bench import seeding
+from vla_bench.bddl import read_problem
+from vla_bench.errors import (
+    ConventionError,
+    DataError,
+    DivergedError,
+    MissingCapabilityError,
+    UnknownNameError,
+)
+from vla_bench.sim.controller import Backend, Controller
+from vla_bench.sim.init_states import read_init_states
+from vla_bench.sim.placement import Draw, ModernStream, Placer
+from vla_bench.sim.predicates import Predicates, joint_names
+from vla_bench.sim.robot import FINGERS, GRIPPER_REST_QPOS, HAND_BODY, JOINTS, REST_QPOS
+from vla_bench.sim.scene import Scene, build_scene
+from vla_bench.sim.state import Observer
+from vla_bench.types import Array, CameraView, Episode, Observation, Task
+
+# model builds of a fresh original environment at its first reset: one in the constructor, one in reset()
+_FIRST_RESET_BUILDS = 2
+
+
+class MujocoSimulation:
+    """One task's simulation; see `types.Simulation` for the contract.
+
+    Args:
+        task: What to simulate.
+        backend: `numba`, the default, or `numpy`, the reference that parity is judged with.
+
+    Raises:
+        MissingDataError, DataError, UnknownNameError: The task's files cannot be used.
+    """
+
+    def __init__(self, task: Task, *, backend: Backend = "numba") -> None:
+        self.task = task
+        self.scene = build_scene(read_problem(task.bddl))
+        self.model = self.scene.compile()
+        self.data = mujoco.MjData(self.model)
+        self.controller = Controller(self.model, self.data, backend)
+        self.action_size = 7
+        names = (self.model.camera(i).name for i in range(self.model.ncam))
+        self.cameras = tuple(names)
+        self._placer = Placer(self.scene, self.model)
+        self._sequence = _ResetSequence(self._placer)
+        predicates = Predicates(self.scene, self.model, self.data)
+        self._goal = [predicates.compile(literal) for literal in self.scene.problem.goal]
+        self._indicators = _indicators(self.scene, self.model)
+        self._site_rgba = _hidden_sites(self.scene, self.model)
+        self._observer = Observer(self.scene, self.model)
+        # A second state, set to the instant of the observation when pictures or snapshots are asked for.
+        self._view = mujoco.MjData(self.model)
+        self._view_is_current = False
+        self._renderer: Any = None
+        self._arm_qpos = [self.model.joint(name).qposadr[0] for name in JOINTS]
+        self._finger_qpos = [self.model.joint(name).qposadr[0] for name in FINGERS]
+        self._grip_site = self.model.site("gripper0_grip_site").id
+        self._hand_body = self.model.body(HAND_BODY).id
+
+    # ── start ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def reset(self, episode: Episode) -> None:
+        """Put the world into the initial state of `episode`.
+
+        An episode with an initial state k is the published protocol's: stream seeded with 0, k + 1 resets,
+        then row k of the task's file; the fixtures stay where the last reset put them. An episode with a
+        seed is the first reset of a fresh environment seeded with it.
+        """
+        if episode.variation:
+            raise MissingCapabilityError(f"{episode.key}: this simulation has no variations")
+        if episode.init_state is None:
+            self._reset_to(self._draw_seeded(episode))
+            self._lag = 0
+            return
+        states = self._init_states()
+        k = episode.init_state
+        if not 0 <= k < len(states):
+            raise DataError(str(self.task.init_states), f"has initial states 0 … {len(states) - 1}, not {k}")
+        self._reset_to(self._sequence.draw(k))
+        self.set_state(states[k])
+
+    def _draw_seeded(self, episode: Episode) -> Draw:
+        assert episode.seed is not None, episode
+        if self.scene.place.builtin:
+            stream = ModernStream(seeding.generator("eval", episode.task_id, episode.seed))
+        else:
+            stream = seeding.libero_stream(episode.seed)
+        return self._placer.sample(stream, _FIRST_RESET_BUILDS)
+
+    def _init_states(self) -> np.ndarray:
+        if self.task.init_states is None:
+            raise ConventionError(f"suite {self.task.suite!r} has no initial states; give the episode a seed")
+        states = read_init_states(self.task.init_states)
+        size = 1 + self.model.nq + self.model.nv
+        if states.shape[1] != size:
+            raise DataError(
+                self.task.init_states,
+                f"has states of length {states.shape[1]}; the scene of {self.task.bddl.name} needs {size}",
+            )
+        return states
+
+    def _reset_to(self, draw: Draw) -> None:
+        model, data = self.model, self.data
+        mujoco.mj_resetData(model, data)
+        model.site_rgba[:] = self._site_rgba
+        data.qpos[self._arm_qpos] = REST_QPOS
+        data.qpos[self._finger_qpos] = GRIPPER_REST_QPOS
+        for name, value in draw.joints.items():
+            data.joint(name).qpos[0] = value
+        for name, (pos, quat) in draw.poses.items():
+            item = self.scene.items[name]
+            if item.movable:
+                data.joint(f"{name}_joint0").qpos[:] = [*pos, *quat]
+            else:
+                body = model.body(item.body).id
+                model.body_pos[body], model.body_quat[body] = pos, quat
+        mujoco.mj_forward(model, data)
+        self.controller.reset()
+        self._lag = 0
+        self._begin()
+
+    def set_state(self, state: Array) -> None:
+        """Set [time, qpos, qvel]; fixtures and controller keep their reset pose, as in LIBERO.
+
+        Each call moves the instant of later observations one physics step earlier: LIBERO's sampling clock
+        counts it as a step.
+        """
+        model, data = self.model, self.data
+        data.time = state[0]
+        data.qpos[:] = state[1 : 1 + model.nq]
+        data.qvel[:] = state[1 + model.nq :]
+        mujoco.mj_forward(model, data)
+        self._lag += 1
+        self._begin()
+        self._show_indicators()
+
+    def _begin(self) -> None:
+        self._start_time_s = self.data.time
+        self._ticks = 0
+        self._seen = _Seen(self.data.qpos.copy(), self._kinematics(), self.data.qpos.copy())
+        self._view_is_current = False
+        self._evaluate()
+
+    # ── go ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def tick(self, command: Array | None) -> None:
+        """Advance `task.tick_s` with a new command, or None to keep the controller's goal and gripper sign.
+
+        Raises:
+            ConventionError: The command is not a finite array of `action_size` numbers.
+            DivergedError: The physics left the numbers.
+        """
+        if command is not None:
+            command = np.asarray(command, dtype=np.float64)
+            if command.shape != (self.action_size,) or not np.isfinite(command).all():
+                raise ConventionError(
+                    f"{self.task.id} takes actions of shape ({self.action_size},) with finite numbers, "
+                    f"got shape {command.shape}: {command}"
+                )
+        self._show_indicators()
+        substeps = self.task.substeps_per_tick
+        before = self.data.time
+        self.controller.advance(command, substeps, substeps - 1 - self._lag, self._snapshot)
+        self._ticks += 1
+        self._view_is_current = False
+        if self.data.time <= before or not np.isfinite(self.data.qpos).all():
+            raise DivergedError(
+                f"{self.task.id}: the physics diverged at tick {self._ticks}: {self._warnings()}"
+            )
+        self._evaluate()
+
+    def _snapshot(self) -> None:
+        """Remember the instant of observation: before, then after the integration of one physics step."""
+        if self._seen.complete:
+            self._seen = _Seen(self.data.qpos.copy(), self._kinematics(), None)
+        else:
+            self._seen.joints = self.data.qpos.copy()
+
+    def _kinematics(self) -> tuple[Array, Array]:
+        return self.data.site_xpos[self._grip_site].copy(), self.data.xquat[self._hand_body].copy()
+
+    def _warnings(self) -> str:
+        counts = {
+            w.name: self.data.warning[int(w)].number
+            for w in mujoco.mjtWarning.__members__.values()
+            if int(w) < 8
+        }
+        raised = [f"{name} ×{n}" for name, n in counts.items() if n]
+        return ", ".join(raised) or "a position is not finite"
+
+    def _evaluate(self) -> None:
+        self.satisfied = tuple(test() for test in self._goal)
+
+    def _show_indicators(self) -> None:
+        """Light what is on. LIBERO does it after a step, so the pictures of the next step show it first."""
+        for address, is_on, site in self._indicators:
+            # LIBERO toggles alpha as 1 − alpha, which alternates between −1 and 2.
+            self.model.site_rgba[site, 3] = 2.0 if is_on(self.data.qpos[address]) else -1.0
+
+    # ── look ───────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def time_ns(self) -> int:
+        """Simulated time since the start of the episode."""
+        return self._ticks * self.task.tick_ns
+
+    def observe(self, views: Sequence[CameraView] = (), *, privileged: bool = False) -> Observation:
+        """Return what is seen now; renders each view that is asked for, once, and nothing else.
+
+        As in LIBERO, poses and pictures are those before the integration of the physics step in which
+        observations are sampled, joint positions those after it.
+        """
+        pos, quat = self._seen.kinematics
+        joints = self._seen.joints
+        assert joints is not None
+        proprio = {
+            "robot0_eef_pos": pos,
+            "robot0_eef_quat": quat[[1, 2, 3, 0]],  # (x, y, z, w), as robosuite
+            "robot0_gripper_qpos": joints[self._finger_qpos],
+            "robot0_joint_pos": joints[self._arm_qpos],
+        }
+        for view in views:
+            if view.name not in self.cameras:
+                raise UnknownNameError("camera", view.name, self.cameras, where=self.task.id)
+        images = {view.name: self._render(view) for view in views}
+        state = None
+        if privileged:
+            state = self._observer.snapshot(self._current_view(), self.time_ns, self.satisfied)
+        return Observation(images, proprio, self.task.instruction, self.time_ns, state)
+
+    def _current_view(self) -> mujoco.MjData:
+        if not self._view_is_current:
+            self._view.qpos[:] = self._seen.qpos
+            mujoco.mj_kinematics(self.model, self._view)
+            mujoco.mj_comPos(self.model, self._view)
+            mujoco.mj_camlight(self.model, self._view)
+            self._view_is_current = True
+        return self._view
+
+    def _render(self, view: CameraView) -> np.ndarray:
+        if self._renderer is None:
+            from vla_bench.sim.graphics import SceneRenderer
+
+            self._renderer = SceneRenderer(self.model)
+        return self._renderer.render(self._current_view(), view.name, view.height_px, view.width_px)
+
+    # ── judge ──────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every literal of the goal held at the last tick."""
+        return all(self.satisfied)
+
+    @property
+    def score(self) -> float:
+        """Share of the goal's literals that hold."""
+        return sum(self.satisfied) / len(self.satisfied)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The literals that hold."""
+        return tuple(str(p) for p, done in zip(self.scene.problem.goal, self.satisfied, strict=True) if done)
+
+    @property
+    def drawn(self) -> Mapping[str, Any]:
+        """Values drawn for the variation: none."""
+        return MappingProxyType({})
+
+    def close(self) -> None:
+        """Release graphics."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+
+class _Seen:
+    """The instant of observation: positions and kinematics before a physics step, positions after it."""
+
+    __slots__ = ("joints", "kinematics", "qpos")
+
+    def __init__(self, qpos: Array, kinematics: tuple[Array, Array], joints: Array | None) -> None:
+        self.qpos, self.kinematics, self.joints = qpos, kinematics, joints
+
+    @property
+    def complete(self) -> bool:
+        return self.joints is not None
+
+
+class _ResetSequence:
+    """Resets of one original environment seeded with 0, fast-forwarded and kept."""
+
+    def __init__(self, placer: Placer) -> None:
+        self._placer = placer
+        self._stream = seeding.libero_stream(0)
+        self._draws: list[Draw] = []
+
+    def draw(self, k: int) -> Draw:
+        """The k-th reset, from 0."""
+        while len(self._draws) <= k:
+            builds = self._draws[-1].builds + 1 if self._draws else _FIRST_RESET_BUILDS
+            self._draws.append(self._placer.sample(self._stream, builds))
+        return self._draws[k]
+
+
+def _indicators(scene: Scene, model: mujoco.MjModel) -> list[tuple[int, Any, int]]:
+    """(joint address, test, site) of everything that lights up when it is on."""
+    found = []
+    for name, item in scene.items.items():
+        articulation = item.category.articulation
+        if articulation is not None and articulation.indicator is not None:
+            joint = joint_names(model, name)[0]
+            site = model.site(f"{name}_{articulation.indicator}").id
+            found.append((model.joint(joint).qposadr[0], articulation.tests["turnon"], site))
+    return found
+
+
+def _hidden_sites(scene: Scene, model: mujoco.MjModel) -> np.ndarray:
+    """Site colours after a reset: a negative alpha switches off the gripper's and the items' sites."""
+    rgba = model.site_rgba.copy()
+    prefixes = (*(f"{name}_" for name in scene.items), "gripper0_", "robot0_", "mount0_")
+    zones = {name for name, site in scene.sites.items() if site.parent is None}
+    for site in range(model.nsite):
+        name = model.site(site).name
+        if name not in zones and name.startswith(prefixes) and rgba[site, 3] > 0:
+            rgba[site, 3] = -rgba[site, 3]
+    return rgba
