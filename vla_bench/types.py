@@ -33,9 +33,9 @@ class Budget:
     time_s: float | None = None
 
     def __str__(self) -> str:
-        parts = [f"steps:{self.steps}"] * (self.steps is not None)
-        parts += [f"time:{self.time_s:g}"] * (self.time_s is not None)
-        return "+".join(parts)
+        steps = [] if self.steps is None else [f"steps:{self.steps}"]
+        time = [] if self.time_s is None else [f"time:{self.time_s:g}"]
+        return "+".join(steps + time)
 
 
 @dataclass(frozen=True, slots=True)
