@@ -1,0 +1,209 @@
+"""The plan of a study: every work item in order, known and checked before anything runs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from vla_bench import catalog
+from vla_bench.catalog import Suite
+from vla_bench.errors import UnknownNameError, VlaBenchError
+from vla_bench.run.study import Study
+from vla_bench.types import Arm, Budget, Episode, Task
+
+# What an arm may name; a new pacing or latency source is added here and nowhere else.
+PACINGS = ("blocking",)
+LATENCIES = ("zero",)
+PRECISIONS = (
+    "fp32", "bf16", "bnb_int8", "bnb_fp4", "bnb_nf4", "torchao_int8wo", "torchao_int4wo", "torchao_fp8",
+)  # fmt: skip
+
+
+class PlanError(VlaBenchError):
+    """A study that cannot be run, with everything that is wrong with it."""
+
+    def __init__(self, study: Study, problems: list[str]) -> None:
+        self.problems = tuple(problems)
+        head = f"study {study.name!r} cannot be run"
+        super().__init__(
+            f"{head}: {problems[0]}" if len(problems) == 1 else "\n- ".join([f"{head}:", *problems])
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One arm on one episode.
+
+    Attributes:
+        arm: What acts.
+        episode: The initial state.
+        budget: When the episode ends without success.
+        key: Hash of all of these and of the task's lengths: the same key is the same work.
+    """
+
+    arm: Arm
+    episode: Episode
+    budget: Budget
+    key: str
+
+    def task(self) -> Task:
+        """The task under this item's budget; needs the task's files."""
+        return dataclasses.replace(catalog.task(self.episode.task_id), budget=self.budget)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A study and its work items: task by task, and all arms of an episode one after the other."""
+
+    study: Study
+    items: tuple[WorkItem, ...]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the items' keys: changes when a suite's tasks, budgets or lengths change."""
+        return hashlib.sha256("\n".join(item.key for item in self.items).encode()).hexdigest()
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Counts of each suite (`suite`, `tasks`, `episodes`, `arms`, `items`), then of all as `total`."""
+        by_suite: dict[str, list[WorkItem]] = {}
+        for item in self.items:
+            by_suite.setdefault(item.episode.task_id.partition("/")[0], []).append(item)
+        groups = [*by_suite.items(), ("total", list(self.items))]
+        return [
+            {
+                "suite": name,
+                "tasks": len({item.episode.task_id for item in items}),
+                "episodes": len({item.episode for item in items}),
+                "arms": len({item.arm for item in items}),
+                "items": len(items),
+            }
+            for name, items in groups
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values."""
+        return {
+            "study": self.study.model_dump(mode="json"),
+            "study_hash": self.study.hash,
+            "plan_hash": self.hash,
+            "summary": self.summary(),
+            "items": [
+                {
+                    "key": item.key,
+                    "arm": dataclasses.asdict(item.arm),
+                    "episode": dataclasses.asdict(item.episode),
+                    "budget": str(item.budget),
+                }
+                for item in self.items
+            ],
+        }
+
+
+def make_plan(study: Study) -> Plan:
+    """Return the plan of `study`; only the suites' files are read, not the tasks'.
+
+    Raises:
+        PlanError: The study cannot be run; all problems are named.
+    """
+    problems: list[str] = []
+    tasks = _tasks(study, problems)
+    for arm in study.arms:
+        _check_arm(arm, problems)
+    if not study.arms:
+        problems.append("it names no policy")
+    for variation in study.variations:
+        if variation:
+            problems.append(f"unknown variation {variation!r}; only the unchanged task ('') can be run")
+    for suite in {suite.name: suite for suite, _ in tasks}.values():
+        _check_episodes(study, suite, problems)
+    if problems:
+        raise PlanError(study, list(dict.fromkeys(problems)))
+    return Plan(study, tuple(_items(study, tasks)))
+
+
+def _tasks(study: Study, problems: list[str]) -> list[tuple[Suite, str]]:
+    """The study's tasks as (suite, stem), each once, in the order of the study and of its suites."""
+    found: dict[tuple[str, str], Suite] = {}
+    if not study.suites and not study.tasks:
+        problems.append("it names no suite and no task")
+    for name in study.suites:
+        with _noting(problems):
+            suite = catalog.suite(name)
+            found |= {(name, stem): suite for stem in suite.stems()}
+    for task_id in study.tasks:
+        with _noting(problems):
+            name, _, stem = task_id.partition("/")
+            suite = catalog.suite(name)
+            if stem not in suite.stems():
+                raise UnknownNameError("task", task_id, [f"{name}/{known}" for known in suite.stems()])
+            found[name, stem] = suite
+    kept = [(suite, stem) for (_, stem), suite in found.items() if _on_axis(study, suite)]
+    if found and not kept:
+        problems.append(f"none of its {len(found)} tasks tests {' or '.join(study.task_axis)} generalisation")
+    return kept
+
+
+def _on_axis(study: Study, suite: Suite) -> bool:
+    return not study.task_axis or suite.task_axis in study.task_axis
+
+
+def _check_arm(arm: Arm, problems: list[str]) -> None:
+    names = (
+        ("policy", arm.policy, catalog.policy_files()),
+        ("precision", arm.precision, PRECISIONS),
+        ("pacing", arm.pacing, PACINGS),
+        ("latency source", arm.latency, LATENCIES),
+    )
+    for kind, name, known in names:
+        if name not in known:
+            problems.append(str(UnknownNameError(kind, name, known)))
+
+
+def _check_episodes(study: Study, suite: Suite, problems: list[str]) -> None:
+    """Frozen initial states are as many as they are; seeds never run out."""
+    last = study.first_episode + (study.episodes or suite.episodes) - 1
+    if suite.init_states is not None and last >= suite.episodes:
+        problems.append(
+            f"suite {suite.name!r} has {suite.episodes} initial states a task, so its last episode is "
+            f"{suite.episodes - 1}; episodes {study.first_episode} to {last} were asked for"
+        )
+
+
+def _items(study: Study, tasks: list[tuple[Suite, str]]) -> Iterator[WorkItem]:
+    arms = study.arms
+    for suite, stem in tasks:
+        own = study.budget or suite.budget
+        budget = Budget(own.steps, own.time_s)
+        count = study.episodes or suite.episodes
+        for variation in dict.fromkeys(study.variations):
+            for index in range(study.first_episode, study.first_episode + count):
+                episode = _episode(suite, stem, variation, index)
+                for arm in arms:
+                    yield WorkItem(arm, episode, budget, _key(arm, episode, budget, suite))
+
+
+def _episode(suite: Suite, stem: str, variation: str, index: int) -> Episode:
+    task_id = f"{suite.name}/{stem}"
+    if suite.init_states is not None:
+        return Episode(task_id, variation, init_state=index)
+    return Episode(task_id, variation, seed=index)
+
+
+def _key(arm: Arm, episode: Episode, budget: Budget, suite: Suite) -> str:
+    lengths = [suite.substep_s, suite.tick_s, suite.policy_period_s, suite.settle_steps]
+    content = [arm.key, episode.key, budget.steps, budget.time_s, *lengths]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    """Collect a problem instead of stopping at the first."""
+    try:
+        yield
+    except VlaBenchError as error:
+        problems.append(str(error))

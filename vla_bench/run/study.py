@@ -1,0 +1,159 @@
+"""What is compared: a study, said by a TOML file in `tasks/studies/` or by the same keys as flags.
+
+Nothing is looked up here; `plan.make_plan` says what is wrong with a study.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from vla_bench import catalog
+from vla_bench.catalog import BudgetTable
+from vla_bench.config import FileModel, parse, read_toml
+from vla_bench.errors import DataError, UnknownNameError, VlaBenchError
+from vla_bench.types import Arm, TaskAxis
+
+ARM_LISTS = ("policies", "precisions", "pacings", "latencies", "chunks")
+
+
+class ArmTable(FileModel):
+    """One `[[arm]]` table: an arm that is written out instead of crossed."""
+
+    policy: str
+    precision: str = "fp32"
+    pacing: str = "blocking"
+    latency: str = "zero"
+    chunk_executed: int | None = Field(default=None, gt=0)
+
+    def arm(self) -> Arm:
+        """The arm that the table describes."""
+        return Arm(**self.model_dump())
+
+
+class Outputs(FileModel):
+    """What is kept beside the records: videos of no, failed or all episodes, or of the first N of an arm."""
+
+    video: Literal["none", "failures", "all"] | Annotated[int, Field(ge=0)] = "none"
+
+
+class Statistics(FileModel):
+    """How rates are reported; fixed before the run, and part of the hash."""
+
+    interval: Literal["wilson"] = "wilson"
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+
+
+class Study(FileModel):
+    """Suites or tasks, variations, arms, episodes, statistics and outputs.
+
+    Attributes:
+        name: The file's stem; the results folder is called after it.
+        suites, tasks: What is run: whole suites, and single tasks by id (`suite/stem`).
+        task_axis: Keep only tasks that test one of these axes; empty keeps all.
+        variations: Factors at levels, joined by `+`; "" is the unchanged task.
+        policies, precisions, pacings, latencies, chunks: Crossed with each other; `chunks` are executed chunk
+            lengths, empty for what each card says.
+        arm: Further arms, one by one.
+        episodes: Episodes of each task and variation; None is as many as the suite declares.
+        first_episode: Index of the first one: of an initial state where the suite has them, else a seed.
+        budget: Replaces the budget of every task.
+    """
+
+    name: str = Field(default="study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    title: str = ""
+    suites: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    task_axis: tuple[TaskAxis, ...] = ()
+    variations: tuple[str, ...] = Field(default=("",), min_length=1)
+    policies: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = Field(default=("fp32",), min_length=1)
+    pacings: tuple[str, ...] = Field(default=("blocking",), min_length=1)
+    latencies: tuple[str, ...] = Field(default=("zero",), min_length=1)
+    chunks: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    arm: tuple[ArmTable, ...] = ()
+    episodes: int | None = Field(default=None, gt=0)
+    first_episode: int = Field(default=0, ge=0)
+    budget: BudgetTable | None = None
+    outputs: Outputs = Outputs()
+    statistics: Statistics = Statistics()
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """The crossed arms, then the single ones, each once."""
+        lists = (self.policies, self.precisions, self.pacings, self.latencies, self.chunks or (None,))
+        crossed = itertools.starmap(Arm, itertools.product(*lists))
+        return tuple(dict.fromkeys([*crossed, *(table.arm() for table in self.arm)]))
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of everything that the study fixes; its name and title may change freely."""
+        content = self.model_dump(mode="json", exclude={"name", "title", "arm", *ARM_LISTS})
+        content["arms"] = [arm.key for arm in self.arms]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def folder_name(self) -> str:
+        """`<name>-<first 8 digits of the hash>`: where results go unless told otherwise."""
+        return f"{self.name}-{self.hash[:8]}"
+
+
+def load_study(name_or_path: str | Path | None = None, **changes: Any) -> Study:
+    """Return a study by name or path, with keys replaced by `changes`, the flags; None is a flag not given.
+
+    Without a name the flags alone are the study.
+
+    Raises:
+        UnknownNameError: No study has that name.
+        DataError: A key is unknown or has an impossible value.
+    """
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if name_or_path is None:
+        return parse(Study, _canonical(changes), "command line")
+    path = _find(name_or_path)
+    table = read_toml(path)
+    if table.get("name", path.stem) != path.stem:
+        raise DataError(path, f"name = {table['name']!r}, but a study is called like its file: {path.stem!r}")
+    parse(Study, {**table, "name": path.stem}, path)  # the file's own mistakes are reported as the file's
+    if "policies" in changes:
+        table.pop("arm", None)
+    elif "arm" in table and (flags := [key for key in ARM_LISTS if key in changes]):
+        raise VlaBenchError(
+            f"{path} writes its arms out one by one, so {' and '.join(flags)} cannot be changed alone; "
+            f"name the policies too, and the arms are crossed anew"
+        )
+    source = f"{path} with flags" if changes else path
+    return parse(Study, _canonical({**table, "name": path.stem, **changes}), source)
+
+
+def _find(name_or_path: str | Path) -> Path:
+    """The file of a study: a path where it looks like one, else a name of the catalog."""
+    path = Path(name_or_path)
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        return path
+    known = catalog.studies()
+    if str(name_or_path) not in known:
+        raise UnknownNameError("study", str(name_or_path), known)
+    return known[str(name_or_path)]
+
+
+def _canonical(table: dict[str, Any]) -> dict[str, Any]:
+    """Aliases `suite/<index>` become ids, so that both spellings are the same study."""
+    tasks = table.get("tasks")
+    if not isinstance(tasks, list | tuple):
+        return table
+    return {**table, "tasks": [_task_id(task) if isinstance(task, str) else task for task in tasks]}
+
+
+def _task_id(name: str) -> str:
+    suite_name, _, index = name.partition("/")
+    suite = catalog.suites().get(suite_name)
+    if suite is None or not index.isdecimal():
+        return name
+    stems = suite.stems()
+    return f"{suite_name}/{stems[int(index)]}" if int(index) < len(stems) else name
