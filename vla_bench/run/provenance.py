@@ -1,0 +1,105 @@
+"""Where a run comes from: versions, commit, machine. Nothing heavy is imported to find out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import vla_bench
+from vla_bench.run.plan import Plan
+from vla_bench.run.records import Assets, RunHeader, Session
+
+# Every distribution that changes pixels, physics or numbers.
+DISTRIBUTIONS = (
+    "accelerate", "av", "bitsandbytes", "gymnasium", "imageio", "imageio-ffmpeg", "llvmlite", "mujoco",
+    "numba", "numpy", "peft", "pillow", "PyOpenGL", "robosuite", "safetensors", "scipy", "simplejpeg",
+    "tokenizers", "torch", "torchao", "transformers",
+)  # fmt: skip
+
+
+def header_of(plan: Plan, session: Session) -> RunHeader:
+    """The header of a run of `plan` that `session` begins."""
+    return RunHeader(
+        study_name=plan.study.name,
+        study_hash=plan.study.hash,
+        plan_hash=plan.hash,
+        planned=len(plan.items),
+        study=plan.study.model_dump(mode="json"),
+        arms=plan.study.arms,
+        sessions=(session,),
+    )
+
+
+def describe_session(
+    command: Sequence[str],
+    *,
+    device: str | None = None,
+    gl_renderer: str | None = None,
+    assets: Assets | None = None,
+    fingerprint: str | None = None,
+) -> Session:
+    """Describe this process; `device` is where policies run, by default the processor."""
+    commit, dirty = git_state()
+    return Session(
+        started_at=now(),
+        command=tuple(command),
+        git_commit=commit,
+        git_dirty=dirty,
+        versions=versions(),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        device=device or processor_name(),
+        gl_renderer=gl_renderer,
+        assets=assets,
+        fingerprint=fingerprint,
+    )
+
+
+def now() -> str:
+    """The present, ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Versions of vla-bench and of those of `DISTRIBUTIONS` that are installed."""
+    found = {"vla-bench": vla_bench.__version__}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """Commit of the checkout that the package lives in, and whether tracked files differ from it.
+
+    An installed package has none, even where its environment lies inside some other repository.
+    """
+    root = Path(vla_bench.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None, None
+    try:
+        commit = _git(root, "rev-parse", "HEAD").strip()
+        return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no").strip())
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    call = ["git", "-C", str(root), *arguments]
+    return subprocess.run(call, check=True, capture_output=True, text=True, timeout=30).stdout
+
+
+def processor_name() -> str:
+    """Model name of the processor, as the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

@@ -1,0 +1,88 @@
+"""The header of a run (`run.json`): what was to be run, and the sessions that ran it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic_core import from_json
+
+from vla_bench.config import FileModel, parse
+from vla_bench.errors import DataError, MissingDataError
+from vla_bench.run.records.schema import check_schema
+from vla_bench.types import Arm
+
+HEADER_FILE = "run.json"
+
+
+class Assets(FileModel):
+    """State of the pictures and meshes that the run used: files that stand in for others, and absent ones."""
+
+    stand_ins: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+class Session(FileModel):
+    """One call of `run` on a folder: everything around it that changes pixels, physics or numerics.
+
+    Attributes:
+        started_at: ISO 8601, UTC.
+        command: The command line.
+        git_commit, git_dirty: Of the package's own checkout, if it lives in one.
+        versions: Distribution name to version.
+        device: Where policies ran.
+        assets: None where no suite needs any.
+        fingerprint: Of golden frames and settled poses.
+    """
+
+    started_at: str
+    command: tuple[str, ...]
+    git_commit: str | None
+    git_dirty: bool | None
+    versions: dict[str, str]
+    python: str
+    platform: str
+    device: str
+    gl_renderer: str | None = None
+    assets: Assets | None = None
+    fingerprint: str | None = None
+
+
+class RunHeader(FileModel):
+    """What was to be run, and every session that ran a part of it.
+
+    Attributes:
+        study: The study with all defaults filled in.
+        plan_hash: Of the work items; differs where a suite changed under the same study.
+        planned: Number of work items.
+        arms: In the order of the study.
+        sessions: The first, and those that continued it.
+    """
+
+    schema_version: Literal[1] = 1
+    study_name: str
+    study_hash: str
+    plan_hash: str
+    planned: int
+    study: dict[str, Any]
+    arms: tuple[Arm, ...]
+    sessions: tuple[Session, ...]
+
+
+def read_header(folder: Path) -> RunHeader:
+    """Return the header of a results folder.
+
+    Raises:
+        MissingDataError: There is none.
+        DataError: It is broken.
+        VlaBenchError: It is of another schema.
+    """
+    path = folder / HEADER_FILE
+    try:
+        table = from_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise MissingDataError(f"{folder} is not a results folder: it holds no {HEADER_FILE}") from error
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"cannot be read: {error}") from error
+    check_schema(table, str(path))
+    return parse(RunHeader, table, path)

@@ -1,0 +1,167 @@
+"""Writing a results folder: nothing is overwritten, and what `append` returned from is on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+from types import TracebackType
+
+from vla_bench.errors import VlaBenchError
+from vla_bench.run.records.header import HEADER_FILE, RunHeader, read_header
+from vla_bench.run.records.lines import encode
+from vla_bench.run.records.schema import Record
+
+
+def open_run(folder: str | Path, header: RunHeader) -> RunHeader:
+    """Begin a run in `folder`, or continue the one that is there; returns the header as written.
+
+    Raises:
+        VlaBenchError: The folder holds results of another study or plan, or of another fingerprint, or files
+            that are no results; or it cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / HEADER_FILE).exists():
+            header = _continued(folder, read_header(folder), header)
+        elif any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise VlaBenchError(f"{folder} holds files, but no run of vla-bench; choose an empty --out")
+        _replace(folder / HEADER_FILE, header.model_dump_json(indent=2) + "\n")
+    except OSError as error:
+        raise VlaBenchError(f"{folder} cannot hold results: {error.strerror}") from error
+    return header
+
+
+def _continued(folder: Path, old: RunHeader, new: RunHeader) -> RunHeader:
+    """The header of a run that goes on: the old one, with the new session."""
+    if old.study_hash != new.study_hash:
+        raise VlaBenchError(
+            f"{folder} holds results of another study ({old.study_name}-{old.study_hash[:8]}, this is "
+            f"{new.study_name}-{new.study_hash[:8]}); nothing was changed; choose another --out"
+        )
+    if old.plan_hash != new.plan_hash:
+        raise VlaBenchError(
+            f"{folder} holds results of this study with other tasks, budgets or lengths: a suite changed "
+            f"since; nothing in the folder did; choose another --out"
+        )
+    before, now = old.sessions[-1].fingerprint, new.sessions[-1].fingerprint
+    if None not in (before, now) and before != now:
+        raise VlaBenchError(
+            f"{folder} was made under fingerprint {before}, this machine has {now}: pictures or physics "
+            f"differ and do not belong into one table; choose another --out"
+        )
+    return old.model_copy(update={"sessions": old.sessions + new.sessions})
+
+
+class RecordWriter:
+    """Appends the records of one worker to its own file; only one process at a time may hold it.
+
+    Args:
+        folder: A folder that `open_run` prepared.
+        worker: Letters, digits, `.`, `_`, `-`; the file is `episodes-<worker>.jsonl`.
+
+    Raises:
+        VlaBenchError: The file cannot be opened, or another process writes it.
+    """
+
+    def __init__(self, folder: str | Path, worker: str = "0") -> None:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", worker):
+            raise VlaBenchError(f"worker {worker!r}: a worker's name holds letters, digits, '.', '_' and '-'")
+        self.path = Path(folder) / f"episodes-{worker}.jsonl"
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            _lock(self._file, self.path)
+            os.ftruncate(self._file, _end_of_last_line(self._file))  # a torn line would swallow the next
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise VlaBenchError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    def append(self, record: Record) -> None:
+        """Write one record and wait until the disk has it.
+
+        Raises:
+            VlaBenchError: It could not be written (disk full, say); the lines before it are as they were.
+        """
+        line = encode(record)
+        before = os.fstat(self._file).st_size
+        try:
+            _write_all(self._file, line)
+            os.fsync(self._file)
+        except OSError as error:
+            with contextlib.suppress(
+                OSError
+            ):  # otherwise the torn line is dropped when the file is next opened
+                os.ftruncate(self._file, before)
+            raise VlaBenchError(
+                f"{self.path}: a record could not be written: {error.strerror}; all records before it are "
+                f"intact, and the same command continues the run"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file and let others write it."""
+        os.close(self._file)
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _write_all(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def _lock(file: int, path: Path) -> None:
+    import fcntl  # absent on Windows, where reports can still be read
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(file)
+        raise VlaBenchError(
+            f"{path}: another process is writing this run; wait for it, or choose another --out"
+        ) from error
+    except OSError:
+        return  # a file system without locks: nothing to ask
+
+
+def _end_of_last_line(file: int) -> int:
+    """Bytes up to and including the last line end."""
+    block = 1 << 16
+    end = os.fstat(file).st_size
+    while end > 0:
+        start = max(0, end - block)
+        found = os.pread(file, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that at any moment either the old or the new content is there."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the folder's own entries durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
