@@ -62,7 +62,8 @@ def make_session(**fields: Any) -> Session:
     """One session on a machine that does not matter."""
     values = {
         "started_at": "2026-01-01T00:00:00+00:00", "command": ("vla-bench", "run", "x"),
-        "git_commit": "c" * 40, "git_dirty": False, "versions": {"mujoco": "3.3.7", "numpy": "2.4.6"}, "python": "3.11.0",
+        "git_commit": "c" * 40, "git_dirty": False,
+        "versions": {"mujoco": "3.3.7", "numpy": "2.4.6"}, "python": "3.11.0",
         "platform": "Linux", "device": "a processor", "fingerprint": "f1",
     }  # fmt: skip
     return Session(**{**values, **fields})

@@ -7,6 +7,7 @@ rebuilt from a saved model.
 
 from __future__ import annotations
 
+import ctypes
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from vla_bench.sim.categories import Category
 from vla_bench.sim.mjcf import Part, merge_assets, object_body
 from vla_bench.sim.robot import append_sections, build_robot
 from vla_bench.sim.workspaces import Workspace, build_arena, workspace
+
+_TETRAHEDRON = "0 0 0 .01 0 0 0 .01 0 0 0 .01"
+_COMPILER_CACHE_BYTES = 100 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +79,40 @@ class Scene:
     sites: Mapping[str, Site]
     xml: str
 
-    def compile(self) -> mujoco.MjModel:
-        """Compile the XML.
+    def physics_model(self) -> mujoco.MjModel:
+        """Compile the scene without what is only seen: same names, ids and physics, a fraction of the memory.
 
         Raises:
             DataError: MuJoCo refuses it, for example for a truncated mesh; names the task's file.
         """
+        root = ET.fromstring(self.xml)
+        for texture in root.iter("texture"):
+            if texture.attrib.pop("file", None) is not None:
+                texture.attrib |= {"builtin": "flat", "width": "1", "height": "1"}
+        only_seen = {"contype": "0", "conaffinity": "0"}.items()
+        touched = {geom.get("mesh") for geom in root.iter("geom") if not only_seen <= geom.attrib.items()}
+        for mesh in root.iter("mesh"):
+            if mesh.get("name") not in touched and mesh.attrib.pop("file", None) is not None:
+                mesh.set("vertex", _TETRAHEDRON)
+        return self._compile(ET.tostring(root, encoding="unicode"))
+
+    def picture_model(self) -> mujoco.MjModel:
+        """Compile the scene as it looks.
+
+        Raises:
+            DataError: As `physics_model`; also for a broken texture.
+        """
+        return self._compile(self.xml)
+
+    def _compile(self, xml: str) -> mujoco.MjModel:
+        # The compiler keeps what it decoded; robots and arenas come again, the rest would pile up.
+        mujoco.mj_setCacheCapacity(mujoco.mj_getCache(), _COMPILER_CACHE_BYTES)
         try:
-            return mujoco.MjModel.from_xml_string(self.xml)
+            return mujoco.MjModel.from_xml_string(xml)
         except ValueError as error:
             raise DataError(self.problem.source, f"MuJoCo cannot build the scene: {error}") from error
+        finally:
+            _return_freed_memory()
 
 
 def build_scene(problem: Problem) -> Scene:
@@ -134,6 +162,13 @@ def build_scene(problem: Problem) -> Scene:
     for texture in asset.iter("texture"):
         texture.set("colorspace", "linear")
     return Scene(problem, place, items, _sites(problem, zones, bodies), ET.tostring(root, encoding="unicode"))
+
+
+def _return_freed_memory() -> None:
+    """Give the compiler's freed buffers, some 200 MB, back to the system where the C library can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _load_item(problem: Problem, name: str, *, movable: bool) -> tuple[Item, Part]:

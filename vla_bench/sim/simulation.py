@@ -29,6 +29,7 @@ from vla_bench.sim.predicates import Predicates, joint_names
 from vla_bench.sim.robot import FINGERS, GRIPPER_REST_QPOS, HAND_BODY, JOINTS, REST_QPOS
 from vla_bench.sim.scene import Scene, build_scene
 from vla_bench.sim.state import Observer
+from vla_bench.sim.window import Window
 from vla_bench.types import Array, CameraView, Episode, Observation, Task
 
 # model builds of a fresh original environment at its first reset: one in the constructor, one in reset()
@@ -49,7 +50,7 @@ class MujocoSimulation:
     def __init__(self, task: Task, *, backend: Backend = "numba") -> None:
         self.task = task
         self.scene = build_scene(read_problem(task.bddl))
-        self.model = self.scene.compile()
+        self.model = self.scene.physics_model()
         self.data = mujoco.MjData(self.model)
         self.controller = Controller(self.model, self.data, backend)
         self.action_size = 7
@@ -62,10 +63,7 @@ class MujocoSimulation:
         self._indicators = _indicators(self.scene, self.model)
         self._site_rgba = _hidden_sites(self.scene, self.model)
         self._observer = Observer(self.scene, self.model)
-        # A second state, set to the instant of the observation when pictures or snapshots are asked for.
-        self._view = mujoco.MjData(self.model)
-        self._view_is_current = False
-        self._renderer: Any = None
+        self._window = Window(self.scene)
         self._arm_qpos = [self.model.joint(name).qposadr[0] for name in JOINTS]
         self._finger_qpos = [self.model.joint(name).qposadr[0] for name in FINGERS]
         self._grip_site = self.model.site("gripper0_grip_site").id
@@ -152,7 +150,6 @@ class MujocoSimulation:
         self._start_time_s = self.data.time
         self._ticks = 0
         self._seen = _Seen(self.data.qpos.copy(), self._kinematics(), self.data.qpos.copy())
-        self._view_is_current = False
         self._evaluate()
 
     # ── go ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -176,7 +173,6 @@ class MujocoSimulation:
         before = self.data.time
         self.controller.advance(command, substeps, substeps - 1 - self._lag, self._snapshot)
         self._ticks += 1
-        self._view_is_current = False
         if self.data.time <= before or not np.isfinite(self.data.qpos).all():
             raise DivergedError(
                 f"{self.task.id}: the physics diverged at tick {self._ticks}: {self._warnings()}"
@@ -236,27 +232,11 @@ class MujocoSimulation:
         for view in views:
             if view.name not in self.cameras:
                 raise UnknownNameError("camera", view.name, self.cameras, where=self.task.id)
-        images = {view.name: self._render(view) for view in views}
+        images = self._window.pictures(views, self._seen.qpos, self.model) if views else {}
         state = None
         if privileged:
-            state = self._observer.snapshot(self._current_view(), self.time_ns, self.satisfied)
+            state = self._observer.snapshot(self._seen.qpos, self.time_ns, self.satisfied)
         return Observation(images, proprio, self.task.instruction, self.time_ns, state)
-
-    def _current_view(self) -> mujoco.MjData:
-        if not self._view_is_current:
-            self._view.qpos[:] = self._seen.qpos
-            mujoco.mj_kinematics(self.model, self._view)
-            mujoco.mj_comPos(self.model, self._view)
-            mujoco.mj_camlight(self.model, self._view)
-            self._view_is_current = True
-        return self._view
-
-    def _render(self, view: CameraView) -> np.ndarray:
-        if self._renderer is None:
-            from vla_bench.sim.graphics import SceneRenderer
-
-            self._renderer = SceneRenderer(self.model)
-        return self._renderer.render(self._current_view(), view.name, view.height_px, view.width_px)
 
     # ── judge ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -282,9 +262,7 @@ class MujocoSimulation:
 
     def close(self) -> None:
         """Release graphics."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        self._window.close()
 
 
 class _Seen:

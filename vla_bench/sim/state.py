@@ -8,7 +8,7 @@ import numpy as np
 from vla_bench.sim.predicates import collision_geoms, joint_names
 from vla_bench.sim.robot import FINGERS, GRIP_SITE
 from vla_bench.sim.scene import Item, Scene
-from vla_bench.types import Boxes, Entity, JointState, RegionState, WorldState
+from vla_bench.types import Array, Boxes, Entity, JointState, RegionState, WorldState
 
 _GEOM = mujoco.mjtGeom
 
@@ -18,6 +18,7 @@ class Observer:
 
     def __init__(self, scene: Scene, model: mujoco.MjModel) -> None:
         self._scene, self._model = scene, model
+        self._data = mujoco.MjData(model)
         self._grip = model.site(GRIP_SITE).id
         self._fingers = [model.joint(name).qposadr[0] for name in FINGERS]
         self._geoms = {
@@ -31,8 +32,11 @@ class Observer:
             for name, ids in self._geoms.items()
         }
 
-    def snapshot(self, data: mujoco.MjData, time_ns: int, satisfied: tuple[bool, ...]) -> WorldState:
-        """Copy the world out of `data`, whose kinematics are current."""
+    def snapshot(self, qpos: Array, time_ns: int, satisfied: tuple[bool, ...]) -> WorldState:
+        """Return the world in the configuration `qpos`."""
+        data = self._data
+        data.qpos[:] = qpos
+        mujoco.mj_kinematics(self._model, data)
         return WorldState(
             time_ns=time_ns,
             grip_pos=data.site_xpos[self._grip].copy(),

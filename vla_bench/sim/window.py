@@ -1,0 +1,50 @@
+"""The look of a scene: a second model that has the textures, drawn only when a picture is asked for.
+
+Physics never reads it, so nothing that is done to the look of a scene can change what happens in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mujoco
+
+from vla_bench.sim.scene import Scene
+from vla_bench.types import Array, CameraView, Image
+
+
+class Window:
+    """Draws one scene; nothing is compiled or allocated before the first picture."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._model: mujoco.MjModel | None = None
+
+    def pictures(self, views: Sequence[CameraView], qpos: Array, physics: mujoco.MjModel) -> dict[str, Image]:
+        """Return (H, W, 3) uint8 pictures, top row first, by camera name.
+
+        Args:
+            views: What to draw.
+            qpos: Configuration that is shown.
+            physics: Model that is simulated: its fixtures' poses and its sites' colours are shown.
+        """
+        if self._model is None:
+            from vla_bench.sim.graphics import SceneRenderer
+
+            self._model = self._scene.picture_model()
+            self._data = mujoco.MjData(self._model)
+            self._renderer = SceneRenderer(self._model)
+        model, data = self._model, self._data
+        model.body_pos[:], model.body_quat[:] = physics.body_pos, physics.body_quat
+        model.site_rgba[:] = physics.site_rgba
+        data.qpos[:] = qpos
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)  # lights and cameras may follow centres of mass
+        mujoco.mj_camlight(model, data)
+        return {v.name: self._renderer.render(data, v.name, v.height_px, v.width_px) for v in views}
+
+    def close(self) -> None:
+        """Release model and graphics memory."""
+        if self._model is not None:
+            self._renderer.close()
+            self._model = None
