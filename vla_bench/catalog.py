@@ -38,6 +38,13 @@ class BudgetTable(FileModel):
         return self
 
 
+class SuccessTable(FileModel):
+    """`{ hold_s = 0.4, open_gripper = true }`: what a goal must do to count, beyond holding at one instant."""
+
+    hold_s: float = Field(default=0.0, ge=0)
+    open_gripper: bool = False
+
+
 class Suite(FileModel):
     """A suite as its table in a TOML file declares it.
 
@@ -57,6 +64,7 @@ class Suite(FileModel):
     tick_s: float = Field(gt=0)
     policy_period_s: float = Field(gt=0)
     settle_steps: int = Field(default=0, ge=0)
+    success: SuccessTable = SuccessTable()
     observation_px: tuple[int, int] = (256, 256)
     cameras: tuple[str, ...]
     split: Literal["id", "ood"] = "id"
@@ -109,6 +117,7 @@ class Suite(FileModel):
             budget=Budget(self.budget.steps, self.budget.time_s),
             substep_s=self.substep_s, tick_s=self.tick_s, policy_period_s=self.policy_period_s,
             split=self.split, axis=self.task_axis, init_states=init, settle_steps=self.settle_steps,
+            success_hold_s=self.success.hold_s, success_open_gripper=self.success.open_gripper,
             observation_height_px=self.observation_px[0], observation_width_px=self.observation_px[1],
             cameras=self.cameras,
         )  # fmt: skip

@@ -57,6 +57,8 @@ class Task:
         init_states: File of initial states, one row an episode, where the suite has one.
         settle_steps: Policy steps with `settle_action` before the episode begins; not counted.
         settle_action: The command during settling.
+        success_hold_s: How long the goal must hold to count; 0 is one instant.
+        success_open_gripper: Whether it counts only while the gripper is not told to close.
         observation_height_px, observation_width_px: The protocol's picture size.
         cameras: The protocol's cameras.
     """
@@ -75,6 +77,8 @@ class Task:
     init_states: Path | None = None
     settle_steps: int = 0
     settle_action: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+    success_hold_s: float = 0.0
+    success_open_gripper: bool = False
     observation_height_px: int = 256
     observation_width_px: int = 256
     cameras: tuple[str, ...] = ()

@@ -49,8 +49,9 @@ def test_libero_model_has_the_recorded_names_masses_and_cameras(recording):
         ours = [getattr(model, kind)(i).name for i in range(getattr(model, key))]
         stored = "cam_names" if kind == "camera" else f"{kind}_names"
         assert ours == [str(n) for n in data[stored]], kind
-    for name in ("jnt_type", "jnt_qposadr", "jnt_range", "dof_damping", "body_mass", "geom_type", "geom_bodyid", "geom_group", "actuator_ctrlrange", "cam_pos", "cam_quat", "cam_fovy",
-                 "site_rgba"):  # fmt: skip
+    arrays = ("jnt_type", "jnt_qposadr", "jnt_range", "dof_damping", "body_mass", "geom_type", "geom_bodyid")
+    arrays += ("geom_group", "actuator_ctrlrange", "cam_pos", "cam_quat", "cam_fovy", "site_rgba")
+    for name in arrays:
         np.testing.assert_array_equal(getattr(model, name), data[name], err_msg=name)
     # the physics model leaves out the shape of what is only seen
     collides = (model.geom_contype != 0) | (model.geom_conaffinity != 0)

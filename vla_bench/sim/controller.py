@@ -124,6 +124,11 @@ class Controller:
             else:
                 step2(model, data)
 
+    @property
+    def closes_gripper(self) -> bool:
+        """Whether the last command told the gripper to close."""
+        return self._grip_sign[1] > 0
+
     def _set_goal(self, command: Array | None, state: ArmState) -> None:
         if command is None:
             if self._goal_x is None:

@@ -149,6 +149,7 @@ class MujocoSimulation:
     def _begin(self) -> None:
         self._start_time_s = self.data.time
         self._ticks = 0
+        self._held_ticks = 0
         self._seen = _Seen(self.data.qpos.copy(), self._kinematics(), self.data.qpos.copy())
         self._evaluate()
 
@@ -178,6 +179,10 @@ class MujocoSimulation:
                 f"{self.task.id}: the physics diverged at tick {self._ticks}: {self._warnings()}"
             )
         self._evaluate()
+        counts = all(self.satisfied) and not (
+            self.task.success_open_gripper and self.controller.closes_gripper
+        )
+        self._held_ticks = self._held_ticks + 1 if counts else 0
 
     def _snapshot(self) -> None:
         """Remember the instant of observation: before, then after the integration of one physics step."""
@@ -242,8 +247,10 @@ class MujocoSimulation:
 
     @property
     def succeeded(self) -> bool:
-        """Whether every literal of the goal held at the last tick."""
-        return all(self.satisfied)
+        """Whether the goal held at the last tick, and for as long before as the task wants."""
+        if not (self.task.success_hold_s or self.task.success_open_gripper):
+            return all(self.satisfied)
+        return self._held_ticks > 0 and self._held_ticks * self.task.tick_s >= self.task.success_hold_s - 1e-9
 
     @property
     def score(self) -> float:

@@ -127,6 +127,11 @@ _ALL = (
         shrink_ranges=True, cameras=_views((1.5, 0.0, 0.9), _FRONT, (1.5, 0.0, 0.9), (2.1, 0.735, 1.875)),
         floor_texture="seamless_wood_planks_floor.png",
     ),
+    Workspace(
+        problem="tabletop", fixture="main_table", arena="tabletop.xml", offset=(0.0, 0.0, 0.90),
+        robot_pos=(-0.66, 0.0, 0.912), pedestal=True, surface_body="table", zone_height=0.02,
+        fixture_z_offset=0.0, shrink_ranges=False, cameras={}, builtin=True,
+    ),
 )  # fmt: skip
 
 WORKSPACES = {workspace.problem: workspace for workspace in _ALL}

@@ -1,0 +1,177 @@
+"""Runs a plan: simulates, acts, appends one record an item; running again continues."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla_bench import seeding
+from vla_bench.errors import ConventionError
+from vla_bench.policy.base import Policy
+from vla_bench.policy.cards import load_policy, read_card
+from vla_bench.run.plan import Plan, WorkItem
+from vla_bench.run.provenance import now
+from vla_bench.run.records import Record, RecordWriter, RunHeader, done_keys, open_run
+from vla_bench.run.rollout import Rollout, check_chunk, play
+from vla_bench.run.video import Video
+from vla_bench.types import CameraView, Episode, Simulation, Task
+
+OnRecord = Callable[[Record], None]
+
+
+def run_plan(plan: Plan, folder: Path, header: RunHeader, on_record: OnRecord = lambda record: None) -> int:
+    """Run what is not done yet and return the number of new records.
+
+    Conventions of every policy are compared with every suite's before the first episode. Ctrl-C leaves
+    complete records.
+
+    Raises:
+        ConventionError: A policy and a suite do not fit.
+        VlaBenchError: The folder holds something else, cannot be written, or a policy cannot be loaded.
+    """
+    stage = _Stage(plan)
+    stage.preflight()
+    header = open_run(folder, header)
+    fingerprint = header.sessions[-1].fingerprint
+    done = done_keys(folder)
+    todo = [item for item in plan.items if item.key not in done]
+    with RecordWriter(folder) as writer:
+        for item in todo:
+            record = stage.run(item, folder, fingerprint)
+            writer.append(record)
+            on_record(record)
+    stage.close()
+    return len(todo)
+
+
+class _Stage:
+    """The simulation of the current task and the policies, kept between items."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._policies: dict[tuple[str, str], Policy] = {}
+        self._simulation: Simulation | None = None
+        self._filmed: Counter[str] = Counter()
+
+    def preflight(self) -> None:
+        """Load every policy and let each act once in the first task of each suite."""
+        first: dict[str, WorkItem] = {}
+        for item in self._plan.items:
+            first.setdefault(item.episode.task_id.partition("/")[0], item)
+        for item in first.values():
+            simulation = self._simulate(item.task())
+            simulation.reset(item.episode)
+            for arm in self._plan.study.arms:
+                policy = self._policy(arm.policy, arm.precision)
+                check_conventions(simulation, policy, arm.policy)
+                _try_one_action(simulation, policy, item.episode)
+
+    def run(self, item: WorkItem, folder: Path, fingerprint: str | None) -> Record:
+        """Run one item."""
+        started, task, arm = now(), item.task(), item.arm
+        simulation = self._simulate(task)
+        card = read_card(arm.policy)
+        run = Rollout(
+            simulation,
+            self._policy(arm.policy, arm.precision),
+            chunk_executed=arm.chunk_executed or card.chunk_executed,
+        )
+        video = self._film(item, folder, run)
+        outcome = play(run, item.episode, arm.pacing, policy_seed(item.episode))
+        kept = self._keep(video, outcome["status"], folder)
+        return Record.of(
+            arm=arm, episode=item.episode, task=task, study_hash=self._plan.study.hash, key=item.key,
+            worker="0", started_at=started, fingerprint=fingerprint, video=kept, **outcome,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Release the simulation."""
+        if self._simulation is not None:
+            self._simulation.close()
+            self._simulation = None
+
+    def _simulate(self, task: Task) -> Simulation:
+        if self._simulation is None or self._simulation.task != task:
+            from vla_bench.sim.simulation import MujocoSimulation
+
+            self.close()
+            self._simulation = MujocoSimulation(task)
+        return self._simulation
+
+    def _policy(self, name: str, precision: str) -> Policy:
+        if (name, precision) not in self._policies:
+            self._policies[name, precision] = load_policy(name, precision)
+        return self._policies[name, precision]
+
+    def _film(self, item: WorkItem, folder: Path, run: Rollout) -> Video | None:
+        wanted = self._plan.study.outputs.video
+        filmed = self._filmed[item.arm.key]
+        if wanted == "none" or (isinstance(wanted, int) and filmed >= wanted):
+            return None
+        self._filmed[item.arm.key] += 1
+        name = f"{item.episode.key}#{item.arm.policy}-{item.arm.precision}-{item.key[:6]}"
+        video = Video(folder / "videos" / f"{_file_name(name)}.mp4", run.simulation)
+        run.on_step = video.add_frame
+        return video
+
+    def _keep(self, video: Video | None, status: str, folder: Path) -> str | None:
+        if video is None:
+            return None
+        if self._plan.study.outputs.video == "failures" and status == "success":
+            video.discard()
+            return None
+        return str(video.keep().relative_to(folder))
+
+
+def policy_seed(episode: Episode) -> int:
+    """Seed of everything random in a policy during an episode: the same for every arm."""
+    return int(seeding.generator("policy", episode.key).integers(2**63))
+
+
+def check_conventions(simulation: Simulation, policy: Policy, name: str) -> None:
+    """Compare what a policy declares with what the simulation offers.
+
+    Raises:
+        ConventionError: They differ; all differences are named.
+    """
+    spec, task = policy.spec, simulation.task
+    problems: list[str] = []
+    if spec.action_size != simulation.action_size:
+        problems.append(
+            f"its actions have shape (T, {spec.action_size}), the task takes (T, {simulation.action_size})"
+        )
+    if spec.action_convention != "delta_pose":
+        problems.append(f"its actions are {spec.action_convention!r}, the task takes 'delta_pose'")
+    absent = sorted(set(spec.cameras) - set(simulation.cameras))
+    if absent:
+        problems.append(f"it needs cameras {absent}, the task has {sorted(simulation.cameras)}")
+    offered = simulation.observe().proprio
+    missing = sorted(set(spec.proprio) - set(offered))
+    if missing:
+        problems.append(f"it needs proprioception {missing}, the task has {sorted(offered)}")
+    if problems:
+        raise ConventionError(f"policy {name!r} does not fit {task.id}: {'; '.join(problems)}")
+
+
+def _try_one_action(simulation: Simulation, policy: Policy, episode: Episode) -> None:
+    """Let the policy act once, so that a wrong shape is found before any episode runs."""
+    spec = policy.spec
+    policy.reset(simulation.task.instruction, policy_seed(episode))
+    views = [CameraView(name, *spec.image_px) for name in spec.cameras]
+    observation = simulation.observe(views, privileged=spec.privileged)
+    chunk = policy.act([observation] * spec.history)
+    check_chunk(simulation, policy, np.asarray(chunk.actions))
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in text)
+
+
+def planned_policies(plan: Plan) -> dict[str, Any]:
+    """Cards of the plan's policies by name."""
+    names: Sequence[str] = list(dict.fromkeys(arm.policy for arm in plan.study.arms))
+    return {name: read_card(name) for name in names}
