@@ -1,0 +1,60 @@
+"""The privileged expert: plans from the goal's literals, one skill a literal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vla_bench.errors import ConventionError
+from vla_bench.policy.base import PolicySpec
+from vla_bench.policy.cards import Card
+from vla_bench.policy.scripted.motion import OPEN, Motion, Pose, servo
+from vla_bench.policy.scripted.moving import Moving
+from vla_bench.policy.scripted.world import Clouds, World
+from vla_bench.types import ActionChunk, Observation, Predicate
+
+SKILLS = {"in": Moving, "on": Moving}
+
+
+class Expert:
+    """Reaches the goal from the snapshot that comes with each observation."""
+
+    spec = PolicySpec(privileged=True)
+
+    def __init__(self, card: Card, precision: str) -> None:
+        self.reset("", 0)
+
+    def reset(self, instruction: str, seed: int) -> None:
+        """Forget everything; the instruction is not needed, the goal is in the snapshot."""
+        self._clouds = Clouds()
+        self._skill = None
+        self._home = None
+        self._last_ns: int | None = None
+
+    def act(self, observations: Sequence[Observation]) -> ActionChunk:
+        """Return one action."""
+        state = observations[-1].state
+        if state is None:
+            raise ConventionError("the expert needs Observation.state: its spec says privileged")
+        if self._home is None:
+            self._home = state.grip_mat
+        period = 0.05 if self._last_ns is None else (state.time_ns - self._last_ns) * 1e-9
+        self._last_ns = state.time_ns
+        world = World(state, self._clouds)
+        motion = self._motion(world)
+        return ActionChunk(servo(motion, state, max(period, 0.02))[None])
+
+    def _motion(self, world: World) -> Motion:
+        if self._skill is not None:
+            motion = self._skill.step(world)
+            if motion is not None:
+                return motion
+            self._skill = None
+        for literal, done in zip(world.state.goal, world.state.satisfied):
+            if not done and literal.name in SKILLS:
+                self._skill = SKILLS[literal.name](literal, self._home)
+                motion = self._skill.step(world)
+                if motion is not None:
+                    return motion
+        return Motion(Pose(world.state.grip_pos, world.state.grip_mat), OPEN)

@@ -1,0 +1,118 @@
+"""From a pose that is wanted to the next action, and how to get there without touching anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_bench.policy.scripted import gripper
+from vla_bench.policy.scripted.geometry import angle_between, rotation_vector
+from vla_bench.types import Array, WorldState
+
+# What an action of 1 asks for (m, rad); see `types.ActionChunk`.
+STEP_M, STEP_RAD = 0.05, 0.5
+OPEN, CLOSE = -1.0, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """A pose of the grip frame in the world."""
+
+    pos: Array
+    mat: Array
+
+    def error(self, state: WorldState) -> tuple[float, float]:
+        """Distance (m) and angle (rad) from the present grip pose."""
+        return float(np.linalg.norm(self.pos - state.grip_pos)), angle_between(state.grip_mat, self.mat)
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """What is wanted next.
+
+    Attributes:
+        pose: Where the grip frame shall go.
+        grip: −1 opens, +1 closes.
+        speed: Largest action in [0, 1].
+    """
+
+    pose: Pose
+    grip: float
+    speed: float = 1.0
+
+
+def servo(motion: Motion, state: WorldState, period_s: float) -> Array:
+    """(7,) action that moves towards the wanted pose.
+
+    The controller is a critically damped spring, τ = 1/12 s, that is re-aimed once a period: short periods
+    bear twice the error, long ones a third more, without overshoot.
+    """
+    gain = 1.2 + 0.8 * float(np.clip((0.2 - period_s) / 0.15, 0.0, 1.0))
+    shift = gain * (motion.pose.pos - state.grip_pos) / STEP_M
+    turn = gain * rotation_vector(motion.pose.mat @ state.grip_mat.T) / STEP_RAD
+    return np.concatenate(
+        [_shorten(shift, motion.speed), _shorten(turn, 0.6 * motion.speed), [motion.grip]]
+    )
+
+
+def _shorten(vector: Array, limit: float) -> Array:
+    """Scale down to the largest component `limit`, keeping the direction."""
+    return vector / max(1.0, float(np.abs(vector).max()) / limit)
+
+
+def approach(goal: Pose, state: WorldState, clearance_z: float, standoff: float = 0.10) -> Pose:
+    """Next waypoint on a free way to `goal`: up, across, then along the approach direction, as in a funnel.
+
+    Args:
+        goal: Where to arrive; arrives along `goal.mat`'s z axis.
+        state: Where things are now.
+        clearance_z: Height (m) of the grip at which the way across is free.
+        standoff: Where (m before the goal) the last straight piece begins.
+    """
+    along = goal.mat[:, 2]
+    offset = state.grip_pos - goal.pos
+    lateral = float(np.linalg.norm(offset - (offset @ along) * along))
+    turn = angle_between(state.grip_mat, goal.mat)
+    # Inside the funnel: the farther from the axis, the farther from the goal.
+    back = float(np.clip(12.0 * (lateral - 0.006) + 0.5 * (turn - 0.08), 0.0, standoff))
+    wanted = goal.pos - back * along
+    if lateral < 0.03 and -(offset @ along) < standoff + 0.05:
+        return Pose(wanted, goal.mat)
+    gate = goal.pos - standoff * along
+    across = float(np.linalg.norm((gate - state.grip_pos)[:2]))
+    if across < 0.03:
+        return Pose(gate, goal.mat)
+    height = max(clearance_z, float(gate[2]))
+    lift = float(np.clip((state.grip_pos[2] - (height - 0.05)) / 0.04, 0.0, 1.0))
+    xy = state.grip_pos[:2] + lift * (gate - state.grip_pos)[:2]
+    return Pose(np.array([*xy, height]), goal.mat if lift > 0.0 else state.grip_mat)
+
+
+def clearance(start: Array, end: Array, obstacles: Array, body: Array, margin: float = 0.02) -> float:
+    """Height of the grip at which hand and load pass over everything between two places.
+
+    Args:
+        start, end: (3,) positions of the grip.
+        obstacles: (M, 3) points in the world.
+        body: (N, 3) points of the load relative to the grip, in the world's directions.
+        margin: Air (m) between.
+    """
+    tips = np.array([[0.0, 0.0, -gripper.TIP_Z]])
+    heights = [float(end[2])]
+    for radius, low in (
+        (0.05, -gripper.TIP_Z),
+        (0.11, -gripper.PALM_Z),
+        (float(np.linalg.norm(body[:, :2], axis=1).max(initial=0.0)), float(body[:, 2].min(initial=tips[0, 2]))),
+    ):
+        near = _distance_to_segment(obstacles[:, :2], start[:2], end[:2]) < radius + 0.01
+        if near.any():
+            heights.append(float(obstacles[near, 2].max()) - low + margin)
+    return max(heights)
+
+
+def _distance_to_segment(points: Array, a: Array, b: Array) -> Array:
+    """(N,) distances of points from the segment a b."""
+    d = b - a
+    t = np.clip((points - a) @ d / max(float(d @ d), 1e-12), 0.0, 1.0)
+    return np.linalg.norm(points - a - t[:, None] * d, axis=1)

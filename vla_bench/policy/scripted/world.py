@@ -1,0 +1,72 @@
+"""The snapshot of the world as geometry: clouds of points by entity, heights, what surrounds what."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla_bench.policy.scripted.geometry import BoxCloud
+from vla_bench.types import Array, Entity, WorldState
+
+SPACING = 0.006
+
+
+class Clouds:
+    """Points of the entities, sampled once an episode."""
+
+    def __init__(self) -> None:
+        self._clouds: dict[str, BoxCloud] = {}
+        self._floor: float | None = None
+
+    def of(self, entity: Entity) -> BoxCloud:
+        """The cloud of an entity."""
+        if entity.name not in self._clouds:
+            self._clouds[entity.name] = BoxCloud(entity.boxes.half, SPACING)
+        return self._clouds[entity.name]
+
+    def floor(self, state: WorldState) -> float:
+        """Height of the workspace's surface: the lowest point of what can be moved, when first seen."""
+        if self._floor is None:
+            movable = [e for e in state.entities.values() if e.movable] or list(state.entities.values())
+            self._floor = float(min(e.boxes.corners()[..., 2].min() for e in movable))
+        return self._floor
+
+
+class World:
+    """One snapshot, with points computed when asked for."""
+
+    def __init__(self, state: WorldState, clouds: Clouds) -> None:
+        self.state, self._clouds = state, clouds
+        self._points: dict[str, Array] = {}
+        self.floor = clouds.floor(state)
+
+    def entity(self, name: str) -> Entity:
+        """The entity called `name`."""
+        return self.state.entities[name]
+
+    def points(self, name: str) -> Array:
+        """(N, 3) surface points of an entity in the world."""
+        if name not in self._points:
+            entity = self.state.entities[name]
+            self._points[name] = self._clouds.of(entity).at(entity.boxes)
+        return self._points[name]
+
+    def link_points(self, name: str, link: str) -> Array:
+        """(N, 3) surface points of one link of an entity."""
+        entity = self.state.entities[name]
+        on_link = np.array([other == link for other in entity.boxes.link])
+        return self.points(name)[on_link[self._clouds.of(entity).box]]
+
+    def rest_points(self, name: str, link: str) -> Array:
+        """(N, 3) surface points of everything but one link of an entity."""
+        entity = self.state.entities[name]
+        off_link = np.array([other != link for other in entity.boxes.link])
+        return np.concatenate([self.others(name), self.points(name)[off_link[self._clouds.of(entity).box]]])
+
+    def others(self, *names: str) -> Array:
+        """(M, 3) points of all entities but those named."""
+        parts = [self.points(other) for other in self.state.entities if other not in names]
+        return np.concatenate(parts) if parts else np.zeros((0, 3))
+
+    def in_grip(self, points: Array) -> Array:
+        """Points of the world in the grip frame."""
+        return (points - self.state.grip_pos) @ self.state.grip_mat
