@@ -421,7 +421,9 @@ def test_a_failed_fetch_leaves_what_was_installed(tmp_path, hub):
     root = tmp_path / "libero"
     before = fetch_libero(write(tmp_path / "source", ORIGINAL | STANDIN), into=root)
     del hub.files["objects/bowl/bowl.msh"]
-    with pytest.raises(MissingDataError, match=r"no assets/objects/bowl/bowl\.msh"):
+    with pytest.raises(
+        MissingDataError, match=r"1 files did not come, for example assets/objects/bowl/bowl\.msh"
+    ):
         fetch_libero("hub", into=root)
     assert libero_status(root) == before
 

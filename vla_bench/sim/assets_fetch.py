@@ -133,7 +133,8 @@ def _fetch_from_hub(wanted: Sequence[LiberoFile], partial: Path, revision: str) 
     # Without a connection the client is content with what lies there already.
     absent = [file.path for file in wanted if not (partial / file.path).is_file()]
     if absent:
-        raise _not_fetched(f"{HUB_REPOSITORY} at {revision} from {endpoint}", f"no {absent[0]}")
+        reason = f"{len(absent)} files did not come, for example {absent[0]}"
+        raise _not_fetched(f"{HUB_REPOSITORY} at {revision} from {endpoint}", reason)
 
 
 def _fetch_from_git(wanted: Sequence[LiberoFile], partial: Path) -> None:
