@@ -61,8 +61,7 @@ def choose_backend() -> Backend:
         backend = Backend(bound, f"PyOpenGL is already bound to {bound}")
     else:
         backend = _best_backend()
-    if not ctypes.util.find_library(_LIBRARIES[backend.name]):
-        raise backend.unusable(f"lib{_LIBRARIES[backend.name]} is not installed")
+    _check_library(backend)
     if backend.name == "egl":
         _check_named_device()
     return backend
@@ -71,13 +70,25 @@ def choose_backend() -> Backend:
 def asked_backend() -> str:
     """The value of `MUJOCO_GL`, empty if unset.
 
+    Worth calling before `import mujoco`, which fails less clearly for the same reasons.
+
     Raises:
         UnknownNameError: It names no backend that draws without a display.
+        MissingCapabilityError: The backend's library is not installed.
     """
     asked = os.environ.get("MUJOCO_GL", "").strip().lower()
-    if asked and asked not in DEBIAN_PACKAGES:
+    if not asked:
+        return ""
+    if asked not in DEBIAN_PACKAGES:
         raise UnknownNameError("value of MUJOCO_GL:", asked, DEBIAN_PACKAGES)
+    _check_library(Backend(asked, f"MUJOCO_GL={asked}"))
     return asked
+
+
+def _check_library(backend: Backend) -> None:
+    library = _LIBRARIES[backend.name]
+    if not ctypes.util.find_library(library):
+        raise backend.unusable(f"lib{library} is not installed")
 
 
 def _best_backend() -> Backend:
