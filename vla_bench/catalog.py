@@ -39,7 +39,7 @@ class BudgetTable(FileModel):
 
 
 class SuccessTable(FileModel):
-    """`{ hold_s = 0.4, open_gripper = true }`: what a goal must do to count, beyond holding at one instant."""
+    """`{ hold_s = 0.4, open_gripper = true }`: what a goal must do to count beyond holding once."""
 
     hold_s: float = Field(default=0.0, ge=0)
     open_gripper: bool = False

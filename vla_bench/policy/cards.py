@@ -40,6 +40,8 @@ class Card(FileModel):
 
     Attributes:
         adapter: `module:factory`; the factory takes (card, precision) and returns a Policy.
+        privileged: It sees the simulation's state, not only what sensors show.
+        blind: It never looks at a picture.
         argument: Option that the text after `name:` sets.
         options: What the adapter reads.
     """
@@ -52,6 +54,7 @@ class Card(FileModel):
     licence: str
     precisions: tuple[str, ...] = ("fp32",)
     privileged: bool = False
+    blind: bool = False
     deterministic: bool = True
     action_convention: str = "delta_pose"
     chunk_predicted: int = Field(default=1, gt=0)

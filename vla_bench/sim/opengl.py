@@ -173,3 +173,11 @@ def _pyopengl_platform() -> str:
 def _how_to_install() -> str:
     options = " or ".join(f"{packages} (MUJOCO_GL={name})" for name, packages in DEBIAN_PACKAGES.items())
     return f"on Debian and Ubuntu install {options}"
+
+
+if __name__ == "__main__":
+    try:
+        backend = choose_backend()
+    except (MissingCapabilityError, UnknownNameError) as error:
+        sys.exit(str(error))
+    print(f"pictures: {backend.name}, because {backend.why}")

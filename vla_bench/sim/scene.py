@@ -11,13 +11,14 @@ import ctypes
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import mujoco
 
 from vla_bench.bddl import Problem
 from vla_bench.errors import DataError, UnknownNameError
 from vla_bench.sim import categories
-from vla_bench.sim.assets import robosuite_assets
+from vla_bench.sim.assets import check_files, robosuite_assets
 from vla_bench.sim.categories import Category
 from vla_bench.sim.mjcf import Part, merge_assets, object_body
 from vla_bench.sim.robot import append_sections, build_robot
@@ -83,7 +84,8 @@ class Scene:
         """Compile the scene without what is only seen: same names, ids and physics, a fraction of the memory.
 
         Raises:
-            DataError: MuJoCo refuses it, for example for a truncated mesh; names the task's file.
+            MissingDataError: A mesh is not there; says how to get it.
+            DataError: MuJoCo refuses it, for example for a truncated mesh; names the file.
         """
         root = ET.fromstring(self.xml)
         for texture in root.iter("texture"):
@@ -110,6 +112,8 @@ class Scene:
         try:
             return mujoco.MjModel.from_xml_string(xml)
         except ValueError as error:
+            files = (element.get("file") for element in ET.fromstring(xml).iter())
+            check_files(Path(file) for file in files if file)
             raise DataError(self.problem.source, f"MuJoCo cannot build the scene: {error}") from error
         finally:
             _return_freed_memory()

@@ -1,0 +1,78 @@
+"""What `vla-bench list` prints: rows of plain values, read from files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vla_bench import catalog
+from vla_bench.config import read_toml
+from vla_bench.errors import MissingDataError, UnknownNameError
+from vla_bench.types import TASK_AXES, Budget
+
+Row = dict[str, Any]
+
+
+def suites() -> list[Row]:
+    """One row a suite; `data` says whether its files are here."""
+    rows = []
+    for name, suite in catalog.suites().items():
+        try:
+            count: int | None = len(suite.stems())
+            here = suite.path(suite.folder).is_dir()
+        except MissingDataError:
+            count, here = len(suite.tasks) if suite.tasks else None, False
+        rows.append(
+            {
+                "suite": name,
+                "tasks": count,
+                "episodes": suite.episodes,
+                "budget": str(Budget(suite.budget.steps, suite.budget.time_s)),
+                "period_s": suite.policy_period_s,
+                "split": suite.split,
+                "data": "here" if here else "vla-bench assets libero" if suite.needs_libero else "missing",
+                "title": suite.title,
+            }
+        )
+    return rows
+
+
+def tasks(names: Sequence[str], axes: Sequence[str]) -> list[Row]:
+    """One row a task of the named suites (default: all) that test one of the axes (default: any)."""
+    for axis in axes:
+        if axis not in TASK_AXES:
+            raise UnknownNameError("task axis", axis, TASK_AXES)
+    chosen = [catalog.suite(name) for name in names] or list(catalog.suites().values())
+    return [
+        {"task": f"{suite.name}/{stem}", "index": index, "axis": suite.task_axis, "split": suite.split}
+        for suite in chosen
+        if not axes or suite.task_axis in axes
+        for index, stem in enumerate(suite.stems())
+    ]
+
+
+def policies() -> list[Row]:
+    """One row a policy card."""
+    rows = []
+    for name in catalog.policy_files():
+        from vla_bench.policy.cards import read_card
+
+        card = read_card(name)
+        rows.append(
+            {
+                "policy": name if card.argument is None else f"{name}:{card.argument.upper()}",
+                "family": card.family,
+                "precisions": " ".join(card.precisions),
+                "licence": card.licence,
+                "title": card.title,
+            }
+        )
+    return rows
+
+
+def studies() -> list[Row]:
+    """One row a study."""
+    return [
+        {"study": name, "title": read_toml(path).get("title", ""), "file": str(path)}
+        for name, path in catalog.studies().items()
+    ]
