@@ -15,6 +15,10 @@ from pathlib import Path
 from vla_bench.errors import DataError, MissingDataError, suggest
 from vla_bench.types import Predicate
 
+SECTIONS = (
+    *("problem", ":domain", ":requirements", ":language", ":regions", ":fixtures", ":objects"),
+    *(":obj_of_interest", ":init", ":goal"),
+)
 # name → number of arguments; the semantics are in predicates.py
 PREDICATES = {"in": 2, "on": 2, "open": 1, "close": 1, "turnon": 1, "turnoff": 1, "up": 1}
 
@@ -133,24 +137,13 @@ class _Reader:
         if not top or top[0] != "define":
             raise self.fail("expected (define (problem …) …)", top)
         sections: dict[str, Form] = {}
-        known = {
-            "problem",
-            ":domain",
-            ":requirements",
-            ":language",
-            ":regions",
-            ":fixtures",
-            ":objects",
-            ":obj_of_interest",
-            ":init",
-            ":goal",
-        }
         for section in top[1:]:
             if not isinstance(section, Form) or not section or not isinstance(section[0], Atom):
                 raise self.fail("expected a section such as (:objects …)", section)
-            name = section[0].lower()
-            if name not in known:
-                raise self.fail(f"unknown section {section[0]!r}{suggest(name, known)}", section)
+            head = section[0]
+            name = head.lower()
+            if name not in SECTIONS:
+                raise self.fail(f"unknown section {head!r}{suggest(name, SECTIONS)}", section)
             if name in sections:
                 raise self.fail(f"section {name} appears twice", section)
             sections[name] = section

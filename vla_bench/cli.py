@@ -149,7 +149,10 @@ def report(
 
     made = write_report(folder)
     if as_json:
-        tables = {table.name: table.to_json() for table in made.tables}
+        tables = {
+            table.name: [dict(zip(table.numbers_header, row, strict=True)) for row in table.numbers]
+            for table in made.tables
+        }
         print(json.dumps({"header": made.header, "tables": tables}, indent=2))
         return
     print(made.text())

@@ -61,7 +61,7 @@ def describe() -> Graphics:
         from OpenGL import GL
 
         names = (GL.GL_RENDERER, GL.GL_VENDOR, GL.GL_VERSION)
-        renderer, vendor, version = (GL.glGetString(name).decode() for name in names)
+        renderer, vendor, version = (bytes(GL.glGetString(name) or b"unknown").decode() for name in names)
     return Graphics(context.backend.name, context.backend.why, renderer, vendor, version)
 
 

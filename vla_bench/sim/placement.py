@@ -187,8 +187,8 @@ class Placer:
             return None
         (name,) = literal.args
         site = self.scene.sites.get(name)
-        parent = site.parent if site is not None else name
-        articulation = self.scene.items[parent].category.articulation if parent in self.scene.items else None
+        item = self.scene.items.get(name if site is None else str(site.parent))
+        articulation = item.category.articulation if item is not None else None
         if articulation is None or literal.name not in articulation.resets:
             return None
         joints = site.joints if site is not None else self._item_joints(name)

@@ -25,7 +25,7 @@ class Observer:
             name: np.flatnonzero(collision_geoms(model, item)) for name, item in scene.items.items()
         }
         self._half = {
-            name: np.array([_half_size(model, g) for g in ids]) for name, ids in self._geoms.items()
+            name: np.array([_half_size(model, int(g)) for g in ids]) for name, ids in self._geoms.items()
         }
         self._links = {
             name: tuple(model.body(model.geom_bodyid[g]).name for g in ids)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import mujoco
 
+from vla_bench.sim.graphics import SceneRenderer
 from vla_bench.sim.scene import Scene
 from vla_bench.types import Array, CameraView, Image
 
@@ -18,7 +19,7 @@ class Window:
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
-        self._model: mujoco.MjModel | None = None
+        self._drawn: tuple[mujoco.MjModel, mujoco.MjData, SceneRenderer] | None = None
 
     def pictures(self, views: Sequence[CameraView], qpos: Array, physics: mujoco.MjModel) -> dict[str, Image]:
         """Return (H, W, 3) uint8 pictures, top row first, by camera name.
@@ -28,23 +29,20 @@ class Window:
             qpos: Configuration that is shown.
             physics: Model that is simulated: its fixtures' poses and its sites' colours are shown.
         """
-        if self._model is None:
-            from vla_bench.sim.graphics import SceneRenderer
-
-            self._model = self._scene.picture_model()
-            self._data = mujoco.MjData(self._model)
-            self._renderer = SceneRenderer(self._model)
-        model, data = self._model, self._data
+        if self._drawn is None:
+            model = self._scene.picture_model()
+            self._drawn = model, mujoco.MjData(model), SceneRenderer(model)
+        model, data, renderer = self._drawn
         model.body_pos[:], model.body_quat[:] = physics.body_pos, physics.body_quat
         model.site_rgba[:] = physics.site_rgba
         data.qpos[:] = qpos
         mujoco.mj_kinematics(model, data)
         mujoco.mj_comPos(model, data)  # lights and cameras may follow centres of mass
         mujoco.mj_camlight(model, data)
-        return {v.name: self._renderer.render(data, v.name, v.height_px, v.width_px) for v in views}
+        return {v.name: renderer.render(data, v.name, v.height_px, v.width_px) for v in views}
 
     def close(self) -> None:
         """Release model and graphics memory."""
-        if self._model is not None:
-            self._renderer.close()
-            self._model = None
+        if self._drawn is not None:
+            self._drawn[2].close()
+            self._drawn = None
