@@ -1,0 +1,123 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.records import make_record
+
+from vla_bench.account.cells import best, by_task, outcomes, pairs, summarise
+from vla_bench.run.records import Inferences
+from vla_bench.types import Arm
+
+STATUSES = st.sampled_from(["success", "failure", "error", "absent"])
+
+
+def suite_of(table):
+    """Records from {policy: string of one letter an episode}: s, f, e, or a blank for not yet run."""
+    names = {"s": "success", "f": "failure", "e": "error"}
+    return [
+        make_record(names[letter], policy=policy, index=i)
+        for policy, letters in table.items()
+        for i, letter in enumerate(letters)
+        if letter != " "
+    ]
+
+
+def cells_of(table):
+    found = outcomes(suite_of(table), [Arm(policy) for policy in table])
+    return {cell.arm.policy: cell for cell in summarise("s", found, 0.95)[0]}
+
+
+def test_an_error_drops_the_episode_from_every_arm():
+    cells = cells_of({"a": "ssfs", "b": "esff", "c": "fsse"})
+    assert {p: (c.successes, c.n, c.errors, c.dropped) for p, c in cells.items()} == {
+        "a": (1, 2, 0, 2),
+        "b": (1, 2, 1, 1),
+        "c": (2, 2, 1, 1),
+    }
+
+
+def test_bounds_count_all_sound_episodes_of_an_arm_and_its_errors_both_ways():
+    cell = cells_of({"a": "ssfs", "b": "esff"})["b"]
+    assert cell.bounds is not None
+    assert (cell.bounds.low, cell.bounds.high) == (1 / 4, 2 / 4)
+
+
+def test_an_arm_that_only_errs_takes_nothing_from_the_others():
+    cells = cells_of({"a": "ssf", "b": "eee"})
+    assert (cells["a"].successes, cells["a"].n, cells["a"].dropped) == (2, 3, 0)
+    assert (cells["b"].n, cells["b"].errors, cells["b"].rate, cells["b"].interval) == (0, 3, None, None)
+
+
+def test_a_missing_record_is_no_failure_and_drops_nothing():
+    cells = cells_of({"a": "ssf", "b": "s  "})
+    assert (cells["a"].n, cells["b"].n, cells["b"].successes) == (3, 1, 1)
+
+
+@given(st.lists(st.tuples(*[STATUSES] * 3), max_size=12))
+def test_every_record_is_counted_dropped_or_an_error_once(rows):
+    policies = ("a", "b", "c")
+    records = [
+        make_record(status, policy=policy, task=f"t{i % 2}", index=i)
+        for i, row in enumerate(rows)
+        for policy, status in zip(policies, row, strict=True)
+        if status != "absent"
+    ]
+    found = outcomes(records, [Arm(policy) for policy in policies])
+    for arm, own in found.items():
+        mine = [record for record in records if record.arm == arm]
+        sorted_out = [*own.counted.values(), *own.dropped, *own.errors]
+        assert sorted(r.key for r in sorted_out) == sorted(r.key for r in mine)
+    of_suite, of_tasks = summarise("s", found, 0.95)
+    for position, cell in enumerate(of_suite):
+        parts = [task_cells[position] for task_cells in of_tasks.values()]
+        for quantity in ("n", "successes", "errors", "dropped"):
+            assert sum(getattr(part, quantity) for part in parts) == getattr(cell, quantity)
+        assert all(part.arm == cell.arm for part in parts)
+
+
+def test_tasks_come_in_the_order_of_their_suite():
+    records = [make_record(task=f"t{i}") for i in (10, 2, 0)]
+    assert list(by_task(outcomes(records, []))) == ["s/t0", "s/t2", "s/t10"]
+
+
+def test_comparisons_use_only_episodes_that_count_for_both():
+    found = outcomes(suite_of({"a": "sssse", "b": "ffs f", "c": "sffff"}), [])
+    result = {(pair.first.policy, pair.second.policy): pair.result for pair in pairs("s", found)}
+    compared = result["a", "b"]
+    assert compared is not None
+    assert (compared.n, compared.first_only, compared.second_only) == (3, 2, 0)
+    assert set(result) == {("a", "b"), ("a", "c"), ("b", "c")}
+
+
+def test_arms_without_a_common_episode_are_not_compared():
+    found = outcomes(suite_of({"a": "ss  ", "b": "  ff"}), [])
+    (pair,) = pairs("s", found)
+    assert (pair.result, pair.p_holm) == (None, None)
+    assert best([pair], 0.95) is None
+
+
+def test_best_is_the_arm_that_beats_every_other_significantly():
+    far = {"a": "s" * 20, "b": "f" * 20, "c": "f" * 20}
+    assert best(pairs("s", outcomes(suite_of(far), [])), 0.95) == Arm("a")
+    near = {"a": "s" * 20, "b": "s" * 17 + "fff", "c": "f" * 20}
+    assert best(pairs("s", outcomes(suite_of(near), [])), 0.95) is None, "a does not beat b"
+    assert best(pairs("s", outcomes(suite_of({"a": "s" * 20}), [])), 0.95) is None, (
+        "nothing to be better than"
+    )
+
+
+def test_frequencies_are_pooled_over_calls_and_seconds():
+    slow = Inferences(preprocess_ms=(10.0,), inference_ms=(80.0,), postprocess_ms=(10.0,))
+    fast = Inferences(inference_ms=(20.0, 20.0, 20.0))
+    records = [
+        make_record(index=0, inferences=slow, command_hz=2.0, task_s=30.0),
+        make_record(index=1, inferences=fast, command_hz=8.0, task_s=10.0),
+        make_record(index=2, inferences=Inferences(), command_hz=None),
+    ]
+    (cell,) = summarise("s", outcomes(records, []), 0.95)[0]
+    assert cell.policy_hz == pytest.approx(50.0), "the median call takes 20 ms"
+    assert cell.command_hz == pytest.approx(3.5), "140 commands in 40 s"
+    silent = [dataclasses.replace(records[2])]
+    (cell,) = summarise("s", outcomes(silent, []), 0.95)[0]
+    assert (cell.policy_hz, cell.command_hz) == (None, None)

@@ -1,0 +1,96 @@
+import csv
+import io
+import re
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from vla_bench.account.formats import latex_escape, markdown_escape, to_csv, to_latex, to_markdown, to_text
+from vla_bench.account.tables import Table
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+HARD = r"a & b % c _d_ # $x$ {e} ~~f~~ ^ \g | `h` *i* **j** <k> [l](m) ![n] &amp; \| __o__ p_q"
+LATEX_NAMES = {
+    r"\&": "&", r"\%": "%", r"\$": "$", r"\#": "#", r"\_": "_", r"\{": "{", r"\}": "}",
+    r"\textasciitilde{}": "~", r"\textasciicircum{}": "^", r"\textbackslash{}": "\\",
+    r"\textless{}": "<", r"\textgreater{}": ">", r"\textbar{}": "|",
+}  # fmt: skip
+
+
+def table_of(*rows, bold=()):
+    """Two columns of words and one of numbers."""
+    return Table(
+        name="some_name", title="Title & more", caption="Caption: 50 %", header=("suite", "policy", "n"),
+        rows=tuple((a, b, "1/2") for a, b in rows), text_columns=2, bold=frozenset(bold),
+        numbers_header=("suite", "policy", "rate"), numbers=tuple((a, b, 0.1 + 0.2) for a, b in rows),
+    )  # fmt: skip
+
+
+def one_line(text):
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
+
+
+@given(TEXT)
+@example(HARD)
+def test_escaped_latex_reads_back_and_holds_no_command(text):
+    escaped = latex_escape(text)
+    pieces = re.findall(r"\\text[a-z]+\{\}|\\[&%$#_{}]|[^\\&%$#_{}~^<>|]", escaped)
+    assert "".join(pieces) == escaped, "nothing but known commands and harmless characters"
+    assert "".join(LATEX_NAMES.get(piece, piece) for piece in pieces) == one_line(text)
+
+
+@given(TEXT)
+@example(HARD)
+def test_escaped_markdown_shows_what_was_meant_also_in_a_table(text):
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    source = to_markdown(table_of((text, "plain"), ("x" + text + "y", "b"), bold=[1]))
+    tokens = parser.parse(source)
+    cells = [tokens[i + 1] for i, token in enumerate(tokens) if token.type == "td_open"]
+    assert len(cells) == 6, "no text adds or removes a cell"
+    shown = ["".join(child.content for child in cell.children or ()) for cell in cells]
+    assert shown[0].strip() == one_line(text).strip()
+    assert shown[3] == one_line("x" + text + "y")
+    assert {child.type for child in cells[0].children or ()} <= {"text", "text_special"}
+    assert [child.type for child in cells[4].children or ()] == [
+        "strong_open",
+        "text",
+        "strong_close",
+    ] or any(child.type == "strong_open" for child in cells[4].children or ())
+
+
+def test_names_with_underscores_stay_readable():
+    assert markdown_escape("libero_object/pick_up_it") == "libero_object/pick_up_it"
+    assert markdown_escape("_emphasis_") == r"\_emphasis\_"
+
+
+def test_latex_is_booktabs_with_groups_and_bold_rows():
+    text = to_latex(table_of(("s_1", "a"), ("s_1", "b"), ("[s2", "a"), bold=[1]))
+    for line in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{llr}", r"\label{tab:some-name}"):
+        assert line in text.splitlines()
+    assert text.count(r"\addlinespace") == 1
+    assert r"\textbf{s\_1} & \textbf{b} & \textbf{1/2} \\" in text
+    assert r"{}[s2 & a & 1/2 \\" in text, "a bracket after a line break would be its argument"
+    assert r"\caption{Caption: 50 \%}" in text
+
+
+@given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4))
+def test_csv_reads_back_with_all_digits(rows):
+    read = list(csv.reader(io.StringIO(to_csv(table_of(*rows)), newline="")))
+    assert read[0] == ["suite", "policy", "rate"]
+    assert [row[2] for row in read[1:]] == [repr(0.1 + 0.2)] * len(rows)
+    assert [row[:2] for row in read[1:]] == [[one_line(a), one_line(b)] for a, b in rows]
+
+
+def test_text_groups_by_the_first_column_and_stars_the_best():
+    text = to_text(table_of(("s1", "a"), ("s1", "b"), ("s2", "a"), bold=[1]), 80)
+    assert text.splitlines() == [
+        "Title & more",
+        "  policy    n",
+        "s1",
+        "  a       1/2",
+        "  b *     1/2",
+        "s2",
+        "  a       1/2",
+        "Caption: 50 %",
+    ]
