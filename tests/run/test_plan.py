@@ -19,6 +19,15 @@ task_axis = "{axis}"
 tasks = {tasks}
 """
 
+CARD = """
+title = "Stands still, four actions at a time"
+family = "scripted"
+adapter = "vla_bench.policy.scripted.simple:Noop"
+licence = "MIT"
+precisions = ["fp32", "bf16"]
+chunk_predicted = 4
+"""
+
 
 @pytest.fixture(autouse=True)
 def without_libero_data(tmp_path, monkeypatch):
@@ -35,7 +44,7 @@ def own_data(tmp_path, monkeypatch):
     policies.mkdir()
     write_suites(tasks)
     for name in ("first_policy", "second_policy"):
-        (policies / f"{name}.toml").touch()
+        (policies / f"{name}.toml").write_text(CARD)
     monkeypatch.setenv(catalog.TASKS_DIR_VARIABLE, str(tasks))
     monkeypatch.setenv(catalog.POLICIES_DIR_VARIABLE, str(policies))
     catalog._suites.cache_clear()
@@ -122,15 +131,17 @@ def test_a_plan_changes_when_its_suites_do(own_data):
 def test_everything_wrong_is_said_at_once():
     with pytest.raises(PlanError) as caught:
         plan_of(
-            suites=("sen", "seen"), tasks=("seen/aa", "libero_goal/999"), policies=("first_polcy",),
-            precisions=("int4",), pacings=("real",), latencies=("zeero",), variations=("visual.light@1",),
+            suites=("sen", "seen"), tasks=("seen/aa", "libero_goal/999"),
+            policies=("first_polcy", "first_policy"), precisions=("int4",), chunks=(5,),
+            pacings=("real",), latencies=("zeero",), variations=("visual.light@1",),
         )  # fmt: skip
     wanted = (
         "unknown suite 'sen'; did you mean 'seen'",
         "unknown task 'seen/aa'; did you mean 'seen/a'",
         "unknown task 'libero_goal/999'",
         "unknown policy 'first_polcy'; did you mean 'first_policy'",
-        "unknown precision 'int4'",
+        "policy 'first_policy' runs at fp32, bf16, not at 'int4'",
+        "policy 'first_policy' predicts 4 action(s) at a time, so 5 cannot be executed",
         "unknown pacing 'real'",
         "unknown latency source 'zeero'; did you mean 'zero'",
         "unknown variation 'visual.light@1'",

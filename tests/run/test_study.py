@@ -54,7 +54,8 @@ def test_writing_a_cross_product_out_gives_the_same_hash():
     [
         {"suites": ("t",)}, {"tasks": ("s/x",)}, {"task_axis": ("visual",)}, {"variations": ("", "x@1")},
         {"policies": ("b",)}, {"precisions": ("bf16",)}, {"pacings": ("realtime",)},
-        {"latencies": ("trace",)}, {"chunks": (2,)}, {"episodes": 9}, {"first_episode": 1}, {"budget": {"time_s": 1.0}},
+        {"latencies": ("trace",)}, {"chunks": (2,)}, {"episodes": 9},
+        {"first_episode": 1}, {"budget": {"time_s": 1.0}},
         {"outputs": {"video": "all"}}, {"statistics": {"confidence": 0.99}},
     ],
 )  # fmt: skip

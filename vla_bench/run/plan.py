@@ -13,15 +13,13 @@ from typing import Any
 from vla_bench import catalog
 from vla_bench.catalog import Suite
 from vla_bench.errors import UnknownNameError, VlaBenchError
+from vla_bench.policy.cards import read_card
 from vla_bench.run.study import Study
 from vla_bench.types import Arm, Budget, Episode, Task
 
 # What an arm may name; a new pacing or latency source is added here and nowhere else.
 PACINGS = ("blocking",)
 LATENCIES = ("zero",)
-PRECISIONS = (
-    "fp32", "bf16", "bnb_int8", "bnb_fp4", "bnb_nf4", "torchao_int8wo", "torchao_int4wo", "torchao_fp8",
-)  # fmt: skip
 
 
 class PlanError(VlaBenchError):
@@ -153,15 +151,20 @@ def _on_axis(study: Study, suite: Suite) -> bool:
 
 
 def _check_arm(arm: Arm, problems: list[str]) -> None:
-    names = (
-        ("policy", arm.policy, catalog.policy_files()),
-        ("precision", arm.precision, PRECISIONS),
-        ("pacing", arm.pacing, PACINGS),
-        ("latency source", arm.latency, LATENCIES),
-    )
-    for kind, name, known in names:
+    for kind, name, known in (("pacing", arm.pacing, PACINGS), ("latency source", arm.latency, LATENCIES)):
         if name not in known:
             problems.append(str(UnknownNameError(kind, name, known)))
+    with _noting(problems):
+        card = read_card(arm.policy)
+        if arm.precision not in card.precisions:
+            problems.append(
+                f"policy {card.name!r} runs at {', '.join(card.precisions)}, not at {arm.precision!r}"
+            )
+        if (arm.chunk_executed or 1) > card.chunk_predicted:
+            problems.append(
+                f"policy {card.name!r} predicts {card.chunk_predicted} action(s) at a time, "
+                f"so {arm.chunk_executed} cannot be executed"
+            )
 
 
 def _check_episodes(study: Study, suite: Suite, problems: list[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,12 +49,13 @@ def read_run(folder: str | Path) -> Run:
     problems: list[str] = []
     by_key: dict[str, Record] = {}
     total = 0
-    for path in sorted(folder.glob(EPISODES_PATTERN)):
-        for record in _read_lines(path, header.study_hash, problems):
-            total += 1
-            kept = by_key.setdefault(record.key, record)
-            if kept.status == "error" and record.status != "error":
-                by_key[record.key] = record
+    with _garbage_kept():
+        for path in sorted(folder.glob(EPISODES_PATTERN)):
+            for record in _read_lines(path, header.study_hash, problems):
+                total += 1
+                kept = by_key.setdefault(record.key, record)
+                if kept.status == "error" and record.status != "error":
+                    by_key[record.key] = record
     records = tuple(sorted(by_key.values(), key=_order))
     return Run(folder, header, records, tuple(problems), total - len(records))
 
@@ -82,6 +85,18 @@ def _read_lines(path: Path, study_hash: str, problems: list[str]) -> Iterator[Re
                 yield record
             else:
                 problems.append(f"{where}: belongs to study {record.study_hash[:8]}; not counted")
+
+
+@contextlib.contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """No garbage collection: records hold no cycles, and looking for some takes a quarter of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _order(record: Record) -> tuple[Any, ...]:

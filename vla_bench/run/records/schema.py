@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import GetPydanticSchema
 
 from vla_bench.errors import VlaBenchError
-from vla_bench.types import Arm, Episode, Task, TaskAxis
+from vla_bench.types import Arm, Array, Episode, Task, TaskAxis
 
 SCHEMA_VERSION = 1
+
+# Numbers in a line of JSON, packed in memory: a run has millions of them.
+Column = Annotated[Sequence[float], GetPydanticSchema(lambda _, handler: handler(list[float]))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +29,30 @@ class Inferences:
         staleness_ms: How long the robot had no fresh command before it, in task time.
     """
 
-    preprocess_ms: tuple[float, ...] = ()
-    inference_ms: tuple[float, ...] = ()
-    postprocess_ms: tuple[float, ...] = ()
-    observation_age_ms: tuple[float, ...] = ()
-    staleness_ms: tuple[float, ...] = ()
+    preprocess_ms: Column = ()
+    inference_ms: Column = ()
+    postprocess_ms: Column = ()
+    observation_age_ms: Column = ()
+    staleness_ms: Column = ()
 
     def __post_init__(self) -> None:
-        columns = (self.preprocess_ms, self.inference_ms, self.postprocess_ms,
-                   self.observation_age_ms, self.staleness_ms)  # fmt: skip
-        lengths = {len(column) for column in columns if column}
+        lengths: set[int] = set()
+        for name in _COLUMNS:
+            column = getattr(self, name)
+            if len(column):
+                lengths.add(len(column))
+            object.__setattr__(self, name, array("d", column) if len(column) else ())
         if len(lengths) > 1:
             raise ValueError(f"columns of one episode's inferences have lengths {sorted(lengths)}")
 
-    def latencies_ms(self) -> list[float]:
+    def latencies_ms(self) -> Array:
         """Total of the measured phases of each call."""
-        phases = [phase for phase in (self.preprocess_ms, self.inference_ms, self.postprocess_ms) if phase]
-        return list(map(sum, zip(*phases, strict=True)))
+        phases = (self.preprocess_ms, self.inference_ms, self.postprocess_ms)
+        measured = [np.asarray(phase) for phase in phases if phase]
+        return sum(measured[1:], measured[0]) if measured else np.zeros(0)
+
+
+_COLUMNS = tuple(column.name for column in fields(Inferences))
 
 
 @dataclass(frozen=True, slots=True)
