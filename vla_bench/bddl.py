@@ -138,9 +138,9 @@ class _Reader:
             raise self.fail("expected (define (problem …) …)", top)
         sections: dict[str, Form] = {}
         for section in top[1:]:
-            if not isinstance(section, Form) or not section or not isinstance(section[0], Atom):
+            head = section[0] if isinstance(section, Form) and section else None
+            if not isinstance(section, Form) or not isinstance(head, Atom):
                 raise self.fail("expected a section such as (:objects …)", section)
-            head = section[0]
             name = head.lower()
             if name not in SECTIONS:
                 raise self.fail(f"unknown section {head!r}{suggest(name, SECTIONS)}", section)
