@@ -74,6 +74,11 @@ def test_suites_stand_in_the_order_of_the_study(tmp_path):
     assert [row["suite"] for row in read_csv(folder, "comparison")] == ["z", "a"]
 
 
+def test_one_arm_is_compared_with_nothing(tmp_path):
+    report = write_report(write_run(tmp_path / "run", runs_of(("p",))))
+    assert [table.name for table in report.tables] == ["comparison", "comparison_tasks"]
+
+
 def test_an_unfinished_run_says_how_far_it_is(tmp_path):
     folder = write_run(tmp_path / "run", runs_of(("p",)), planned=40)
     assert (

@@ -65,7 +65,7 @@ def write_report(folder: str | Path) -> Report:
 
 
 def make_tables(run: Run) -> tuple[Table, ...]:
-    """Rates by suite, paired differences, and rates by task."""
+    """Rates by suite, paired differences where there are several arms, and rates by task."""
     confidence = float(run.header.study["statistics"]["confidence"])
     suite_cells: list[Cell] = []
     task_cells: list[Cell] = []
@@ -86,7 +86,7 @@ def make_tables(run: Run) -> tuple[Table, ...]:
     by_task = tables.comparison(
         task_cells, {}, place="task", name="comparison_tasks", title="Success by task", confidence=confidence
     )
-    return by_suite, tables.differences(pairs), by_task
+    return (by_suite, tables.differences(pairs), by_task) if pairs else (by_suite, by_task)
 
 
 def header_lines(run: Run) -> Iterable[str]:

@@ -150,7 +150,7 @@ def _interval(interval: Interval | None) -> str:
 def _hertz(hertz: float | None) -> str:
     if hertz is None:
         return UNDEFINED
-    return f"{hertz:.1f}" if hertz < 1000 else f"{hertz:.0f}"
+    return f"{hertz:.1f}" if hertz < 10_000 else f"{hertz:.1e}"  # a policy that computes nothing
 
 
 def _p(p: float) -> str:
