@@ -8,18 +8,28 @@ import pytest
 from support.goldens import recordings
 from support.libero import simulation, task_of
 
+from vla_bench import catalog
 from vla_bench.sim import graphics
+from vla_bench.sim.assets import libero_status
 from vla_bench.types import CameraView, Episode
 
 # the renderer of the recordings; on others the rasterisation differs by fractions of a level
 RECORDED_WITH = "llvmpipe"
 MEAN_TOLERANCE_ELSEWHERE = 2.0
+RECORDED_STANDINS = 17
 CAMERAS = ("agentview", "robot0_eye_in_hand")
+
+
+def show_the_recorded_assets() -> bool:
+    """The recordings show stand-ins for some textures and meshes; LIBERO's own look different."""
+    return len(libero_status(catalog.libero_root()).standins) == RECORDED_STANDINS
 
 
 @pytest.mark.parametrize("path", recordings("libero", "images"))
 def test_libero_pictures_are_the_recorded_ones(path):
     assert path is not None, "CI must have the recordings"
+    if not show_the_recorded_assets():
+        pytest.skip("the pictures were recorded with stand-in assets, this data folder has others")
     sim = simulation(task_of(path))
     views = [CameraView(name, 256, 256) for name in CAMERAS]
     with np.load(path) as data:

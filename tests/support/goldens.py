@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from vla_bench import catalog
+from vla_bench.errors import MissingDataError
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -23,12 +26,21 @@ def goldens(family: str) -> Path | None:
 
 
 def recordings(family: str, kind: str, suffix: str = ".npz") -> list:
-    """One pytest parameter a recording; a single skipped (in CI: failing) one where there are none."""
+    """One pytest parameter a recording; a single skipped (in CI: failing) one where they cannot be used."""
     folder = goldens(family)
     found = sorted((folder / kind).glob(f"*{suffix}")) if folder else []
-    if found:
-        return [pytest.param(path, id=path.name.removesuffix(suffix)) for path in found]
-    reason = f"no recordings of {family}/{kind}: set VLA_BENCH_GOLDENS to a folder that holds them"
-    return [
-        pytest.param(None, id="none", marks=pytest.mark.skipif(os.environ.get("CI") != "true", reason=reason))
-    ]
+    reason = "" if found else f"no recordings of {family}/{kind}: set VLA_BENCH_GOLDENS to a folder with them"
+    if family == "libero" and found:
+        reason = libero_is_missing()
+    if reason and os.environ.get("CI") != "true":
+        return [pytest.param(None, id="none", marks=pytest.mark.skip(reason=reason))]
+    return [pytest.param(path, id=path.name.removesuffix(suffix)) for path in found or [None]]
+
+
+def libero_is_missing() -> str:
+    """Why LIBERO's data cannot be used, or nothing."""
+    try:
+        catalog.libero_root()
+    except MissingDataError as error:
+        return str(error)
+    return ""
