@@ -9,6 +9,7 @@ import numpy as np
 from vla_bench.errors import ConventionError
 from vla_bench.policy.base import PolicySpec
 from vla_bench.policy.cards import Card
+from vla_bench.policy.scripted.arm import Arm
 from vla_bench.policy.scripted.motion import OPEN, Motion, Pose, servo
 from vla_bench.policy.scripted.moving import Moving
 from vla_bench.policy.scripted.world import Clouds, World
@@ -29,7 +30,7 @@ class Expert:
         """Forget everything; the instruction is not needed, the goal is in the snapshot."""
         self._clouds = Clouds()
         self._skill = None
-        self._home = None
+        self._arm: Arm | None = None
         self._last_ns: int | None = None
 
     def act(self, observations: Sequence[Observation]) -> ActionChunk:
@@ -37,13 +38,13 @@ class Expert:
         state = observations[-1].state
         if state is None:
             raise ConventionError("the expert needs Observation.state: its spec says privileged")
-        if self._home is None:
-            self._home = state.grip_mat
+        if self._arm is None:
+            self._arm = Arm(state)
         period = 0.05 if self._last_ns is None else (state.time_ns - self._last_ns) * 1e-9
         self._last_ns = state.time_ns
         world = World(state, self._clouds)
         motion = self._motion(world)
-        return ActionChunk(servo(motion, state, max(period, 0.02))[None])
+        return ActionChunk(servo(motion, state, self._arm, max(period, 0.02))[None])
 
     def _motion(self, world: World) -> Motion:
         if self._skill is not None:
@@ -53,7 +54,7 @@ class Expert:
             self._skill = None
         for literal, done in zip(world.state.goal, world.state.satisfied):
             if not done and literal.name in SKILLS:
-                self._skill = SKILLS[literal.name](literal, self._home)
+                self._skill = SKILLS[literal.name](literal, self._arm)
                 motion = self._skill.step(world)
                 if motion is not None:
                     return motion

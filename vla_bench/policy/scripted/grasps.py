@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_bench.policy.scripted import gripper
+from vla_bench.policy.scripted.arm import Arm
 from vla_bench.policy.scripted.geometry import UP, rotation, unit
 from vla_bench.policy.scripted.motion import Pose
 from vla_bench.types import Array
 
 _GAP = 0.014  # stretches that are nearer to each other than a finger tip is thick count as one
-_HARD, _SOFT = 0.0015, 0.006  # air (m) around the hand that must and should be free
+_HARD, _SOFT = 0.003, 0.005  # air (m) around the hand that must and should be free
 _REACH = 0.08  # length (m) of the straight piece before the grasp
 
 
@@ -52,7 +53,7 @@ def tilted_frames(heading: Array, tilts: Sequence[float]) -> list[Array]:
     return frames
 
 
-def grasps(body: Array, others: Array, floor: float, frames: Iterable[Array], home: Array) -> list[Grasp]:
+def grasps(body: Array, others: Array, floor: float, frames: Iterable[Array], arm: Arm) -> list[Grasp]:
     """All grasps of a body, best first.
 
     Args:
@@ -66,29 +67,32 @@ def grasps(body: Array, others: Array, floor: float, frames: Iterable[Array], ho
     near = others[np.all(np.abs(others - centre) < np.ptp(body, axis=0) / 2 + 0.25, axis=1)]
     found: list[Grasp] = []
     for mat in frames:
-        found += _at(mat, body, near, centre, floor, home)
+        found += _at(mat, body, near, centre, floor, arm)
     return sorted(found, key=lambda grasp: grasp.cost)
 
 
-def _at(mat: Array, body: Array, others: Array, centre: Array, floor: float, home: Array) -> list[Grasp]:
+def _at(mat: Array, body: Array, others: Array, centre: Array, floor: float, arm: Arm) -> list[Grasp]:
     points = (body - centre) @ mat
     places = _stretches(points)
     if not len(places):
         return []
     places = places[_above_floor(places[:, :3] @ mat.T + centre, mat, floor)]
-    around = np.concatenate([points, (others - centre) @ mat])
-    around = around[_sweeps_over(around, places)]
+    foreign = (others - centre) @ mat
+    foreign = foreign[_sweeps_over(foreign, places)]
+    around = np.concatenate([points[_sweeps_over(points, places)], foreign])
+    places = places[~_encloses(places, foreign)]
     places = places[~_touches(places, around, _HARD)]
     if not len(places):
         return []
     cost = (
         np.linalg.norm(places[:, :2], axis=1)
-        + 0.2 * places[:, 3]
-        + 0.02 * (1.0 - np.minimum(places[:, 4] / 0.016, 1.0))
+        + 0.5 * places[:, 3]
+        + 0.04 * (1.0 - np.minimum(places[:, 4] / 0.016, 1.0))
         + 0.02 * _touches(places, around, _SOFT)
-        + _posture_cost(mat, home)
+        + _posture_cost(mat, arm.home.mat)
     )
-    return [Grasp(Pose(p[:3] @ mat.T + centre, mat), float(c)) for p, c in zip(places, cost, strict=True)]
+    poses = [Pose(place[:3] @ mat.T + centre, mat) for place in places]
+    return [Grasp(pose, float(c) + arm.strain(pose)) for pose, c in zip(poses, cost, strict=True)]
 
 
 def _posture_cost(mat: Array, home: Array) -> float:
@@ -113,7 +117,7 @@ def _stretches(points: Array) -> Array:
         for z in zs:
             slab = lane[(lane[:, 2] > z + gripper.PAD_Z[0]) & (lane[:, 2] < z + gripper.TIP_Z)]
             if z < high[2] + 0.004 and len(slab) > 3:
-                rows += [(x, y, z, w, h) for x, w, h in _split(slab) if w < 2 * gripper.HALF_OPENING - 0.006]
+                rows += [(x, y, z, w, h) for x, w, h in _split(slab, z) if w < 2 * gripper.HALF_OPENING - 0.006]
     return np.array(rows).reshape(-1, 5)
 
 
@@ -124,15 +128,20 @@ def _spread(low: float, high: float, spacing: float) -> Array:
     return (low + high) / 2 + np.linspace(-inner, inner, count)
 
 
-def _split(slab: Array) -> list[tuple[float, float, float]]:
-    """(middle, width, engaged height) of each stretch along x that stands apart from the others."""
+def _split(slab: Array, z: float) -> list[tuple[float, float, float]]:
+    """(middle, width, engaged height of the pads) of each stretch along x that stands apart from the others.
+
+    The engaged height is what lies between the pads at all, and what of it touches them, on the average.
+    """
     order = slab[np.argsort(slab[:, 0])]
     cuts = np.flatnonzero(np.diff(order[:, 0]) > _GAP) + 1
     stretches = []
     for part in np.split(order, cuts):
         left, right = part[0, 0], part[-1, 0]
         faces = [part[part[:, 0] < left + 0.004, 2], part[part[:, 0] > right - 0.004, 2]]
-        stretches.append(((left + right) / 2, right - left, float(min(np.ptp(face) for face in faces))))
+        between = np.clip(np.array([part[:, 2].min(), part[:, 2].max()]) - z, *gripper.PAD_Z)
+        engaged = 0.5 * float(np.ptp(between) + min(np.ptp(face) for face in faces))
+        stretches.append(((left + right) / 2, right - left, engaged))
     return stretches
 
 
@@ -154,15 +163,37 @@ def _sweeps_over(points: Array, places: Array) -> Array:
     return np.all((points > low) & (points < high), axis=1)
 
 
+def _encloses(places: Array, points: Array) -> Array:
+    """(K,) whether any of the points would be caught between the closing fingers."""
+    span = np.array([gripper.HALF_OPENING, 0.0105, 0.0])
+    low, high = -span + (0.0, 0.0, -0.03), span + (0.0, 0.0, gripper.TIP_Z)
+    return _any_inside(places, points, low, high)
+
+
 def _touches(places: Array, points: Array, margin: float) -> Array:
     """(K,) whether the open hand, or the way it comes along, contains any of the points."""
     low, high = gripper.boxes(gripper.HALF_OPENING, _REACH)
     hit = np.zeros(len(places), dtype=bool)
     # The faces that look at the held stretch keep what the opening leaves; only outer faces have a margin.
-    for number, (a, b) in enumerate(zip(low, high, strict=True)):
-        a, b = a - margin, b + margin
+    for number, (a, b) in enumerate(zip(low - margin, high + margin, strict=True)):
         if number < 4:
             a[0], b[0] = (a[0] + margin, b[0]) if a[0] > 0 else (a[0], b[0] - margin)
-        relative = points[None] - places[:, None, :3]
-        hit |= np.any(np.all((relative > a) & (relative < b), axis=2), axis=1)
+        hit |= _any_inside(places, points, a, b)
     return hit
+
+
+def _any_inside(places: Array, points: Array, low: Array, high: Array) -> Array:
+    """(K,) whether any of the points lies in a box that is carried to each place."""
+    # One axis at a time on the points that are left keeps the broad product small.
+    reach = np.all(
+        (points > places[:, :3].min(axis=0, initial=np.inf) + low)
+        & (points < places[:, :3].max(axis=0, initial=-np.inf) + high),
+        axis=1,
+    )
+    points = points[reach].astype(np.float32)
+    centre, half = ((low + high) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
+    inside = np.ones((len(places), len(points)), dtype=bool)
+    for axis in range(3):
+        offset = places[:, None, axis].astype(np.float32) + centre[axis] - points[None, :, axis]
+        inside &= np.abs(offset) < half[axis]
+    return inside.any(axis=1)

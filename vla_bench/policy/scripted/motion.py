@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -42,18 +43,28 @@ class Motion:
     speed: float = 1.0
 
 
-def servo(motion: Motion, state: WorldState, period_s: float) -> Array:
+class Reach(Protocol):
+    """What moving needs to know of the arm: see `arm.Arm`."""
+
+    def lower(self, pose: Pose) -> Pose: ...
+
+    def draw_in(self, pose: Pose) -> Pose: ...
+
+    def brake(self, pos: Array, aim: Array, mat: Array) -> Array: ...
+
+
+def servo(motion: Motion, state: WorldState, arm: Reach, period_s: float) -> Array:
     """(7,) action that moves towards the wanted pose.
 
     The controller is a critically damped spring, τ = 1/12 s, that is re-aimed once a period: short periods
     bear twice the error, long ones a third more, without overshoot.
     """
     gain = 1.2 + 0.8 * float(np.clip((0.2 - period_s) / 0.15, 0.0, 1.0))
-    shift = gain * (motion.pose.pos - state.grip_pos) / STEP_M
-    turn = gain * rotation_vector(motion.pose.mat @ state.grip_mat.T) / STEP_RAD
-    return np.concatenate(
-        [_shorten(shift, motion.speed), _shorten(turn, 0.6 * motion.speed), [motion.grip]]
-    )
+    shift = _shorten(gain * (motion.pose.pos - state.grip_pos) / STEP_M, motion.speed)
+    turn = _shorten(gain * rotation_vector(motion.pose.mat @ state.grip_mat.T) / STEP_RAD, 0.6 * motion.speed)
+    aim = arm.brake(state.grip_pos, state.grip_pos + STEP_M * shift, state.grip_mat)
+    shift = _shorten((aim - state.grip_pos) / STEP_M, 1.0)
+    return np.concatenate([shift, turn, [motion.grip]])
 
 
 def _shorten(vector: Array, limit: float) -> Array:
@@ -61,14 +72,15 @@ def _shorten(vector: Array, limit: float) -> Array:
     return vector / max(1.0, float(np.abs(vector).max()) / limit)
 
 
-def approach(goal: Pose, state: WorldState, clearance_z: float, standoff: float = 0.10) -> Pose:
+def approach(goal: Pose, state: WorldState, clearance_z: float, arm: Reach, standoff: float = 0.10) -> Pose:
     """Next waypoint on a free way to `goal`: up, across, then along the approach direction, as in a funnel.
 
     Args:
         goal: Where to arrive; arrives along `goal.mat`'s z axis.
         state: Where things are now.
         clearance_z: Height (m) of the grip at which the way across is free.
-        standoff: Where (m before the goal) the last straight piece begins.
+        arm: Keeps waypoints within reach.
+        standoff: Where (m before the goal) the last straight piece begins, if the arm reaches there.
     """
     along = goal.mat[:, 2]
     offset = state.grip_pos - goal.pos
@@ -76,17 +88,20 @@ def approach(goal: Pose, state: WorldState, clearance_z: float, standoff: float 
     turn = angle_between(state.grip_mat, goal.mat)
     # Inside the funnel: the farther from the axis, the farther from the goal.
     back = float(np.clip(12.0 * (lateral - 0.006) + 0.5 * (turn - 0.08), 0.0, standoff))
-    wanted = goal.pos - back * along
     if lateral < 0.03 and -(offset @ along) < standoff + 0.05:
-        return Pose(wanted, goal.mat)
-    gate = goal.pos - standoff * along
-    across = float(np.linalg.norm((gate - state.grip_pos)[:2]))
-    if across < 0.03:
+        return arm.lower(Pose(goal.pos - back * along, goal.mat))
+    gate = arm.lower(Pose(goal.pos - standoff * along, goal.mat)).pos
+    across = (gate - state.grip_pos)[:2]
+    if np.linalg.norm(across) < 0.03:
         return Pose(gate, goal.mat)
     height = max(clearance_z, float(gate[2]))
-    lift = float(np.clip((state.grip_pos[2] - (height - 0.05)) / 0.04, 0.0, 1.0))
-    xy = state.grip_pos[:2] + lift * (gate - state.grip_pos)[:2]
-    return Pose(np.array([*xy, height]), goal.mat if lift > 0.0 else state.grip_mat)
+    lifted = np.clip((state.grip_pos[2] - (height - 0.05)) / 0.04, 0.0, 1.0)
+    if lifted == 0.0:
+        up = arm.draw_in(Pose(np.array([*state.grip_pos[:2], height]), state.grip_mat))
+        if up.pos[2] - state.grip_pos[2] > 0.01:
+            return up
+    ahead = state.grip_pos[:2] + max(lifted, 0.2) * across
+    return arm.lower(Pose(np.array([*ahead, height]), goal.mat))
 
 
 def clearance(start: Array, end: Array, obstacles: Array, body: Array, margin: float = 0.02) -> float:
@@ -103,7 +118,10 @@ def clearance(start: Array, end: Array, obstacles: Array, body: Array, margin: f
     for radius, low in (
         (0.05, -gripper.TIP_Z),
         (0.11, -gripper.PALM_Z),
-        (float(np.linalg.norm(body[:, :2], axis=1).max(initial=0.0)), float(body[:, 2].min(initial=tips[0, 2]))),
+        (
+            float(np.linalg.norm(body[:, :2], axis=1).max(initial=0.0)),
+            float(body[:, 2].min(initial=tips[0, 2])),
+        ),
     ):
         near = _distance_to_segment(obstacles[:, :2], start[:2], end[:2]) < radius + 0.01
         if near.any():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_bench.policy.scripted import gripper
+from vla_bench.policy.scripted.arm import Arm
 from vla_bench.policy.scripted.geometry import UP, rotation_vector
 from vla_bench.policy.scripted.grasps import Grasp, grasps, upright_frames
 from vla_bench.policy.scripted.motion import CLOSE, OPEN, Motion, Pose, approach, clearance
@@ -59,11 +60,11 @@ class Moving:
 
     Args:
         literal: `in(thing, region)`, `on(thing, region)` or `on(thing, thing)`.
-        home: Orientation of the hand at rest.
+        arm: Reach, and the orientation at rest.
     """
 
-    def __init__(self, literal: Predicate, home: Array) -> None:
-        self.literal, self._home = literal, home
+    def __init__(self, literal: Predicate, arm: Arm) -> None:
+        self.literal, self._arm, self._home = literal, arm, arm.home.mat
         self._name = literal.args[0]
         self._fingers = Fingers()
         self._failed: list[Hold] = []
@@ -80,7 +81,9 @@ class Moving:
         """What to do next; None when the thing has been let go."""
         state = world.state
         self._fingers.see(state.time_ns, gripper.half_opening(state.gripper_qpos))
-        held = gripper.held(world.in_grip(world.points(self._name)), state.gripper_qpos)
+        # Once held, a thing that has shifted between the fingers is still held.
+        slack = 0.010 if self._carrying else 0.004
+        held = gripper.held(world.in_grip(world.points(self._name)), state.gripper_qpos, slack)
         if self._retreat is not None:
             return self._back_off(world)
         if self._releasing:
@@ -116,13 +119,13 @@ class Moving:
         self.phase = "approach"
         start, others = state.grip_pos, world.others()
         over = clearance(start, goal.pos, others, np.zeros((0, 3)))
-        return Motion(approach(goal, state, over), OPEN)
+        return Motion(approach(goal, state, over, self._arm), OPEN)
 
     def _choose(self, world: World) -> Hold:
         thing, state = world.entity(self._name), world.state
         found = grasps(
             world.points(self._name), world.others(self._name), world.floor,
-            upright_frames(self._home), self._home,
+            upright_frames(self._home), self._arm,
         )  # fmt: skip
         holds = [Hold.of(grasp, thing.pos, thing.mat) for grasp in found]
         for hold in holds:
@@ -169,8 +172,12 @@ class Moving:
         state = world.state
         self._carrying = True
         if self._place is None:
-            hand = self._hold.pose(np.zeros(3), world.entity(self._name).mat).mat if self._hold else state.grip_mat
-            self._place = find_place(world, self.literal, _level(hand, state.grip_mat))
+            hand = (
+                self._hold.pose(np.zeros(3), world.entity(self._name).mat).mat
+                if self._hold
+                else state.grip_mat
+            )
+            self._place = find_place(world, self.literal, _level(hand, state.grip_mat), self._arm)
         goal = self._place.grip(world, self._name)
         distance, angle = goal.error(state)
         if distance < 0.010 and angle < 0.15:
@@ -179,7 +186,7 @@ class Moving:
         load = world.points(self._name) - state.grip_pos
         others = world.others(self._name)
         over = clearance(state.grip_pos, goal.pos, others, load)
-        return Motion(approach(goal, state, over), CLOSE)
+        return Motion(approach(goal, state, over, self._arm), CLOSE)
 
     def _let_go(self, world: World, held: bool) -> Motion | None:
         self.phase = "release"

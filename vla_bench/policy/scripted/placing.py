@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_bench.policy.scripted import gripper
+from vla_bench.policy.scripted.arm import Arm
 from vla_bench.policy.scripted.geometry import UP, HeightField, rotation
 from vla_bench.policy.scripted.motion import Pose
 from vla_bench.policy.scripted.world import World
@@ -37,13 +38,14 @@ class Place:
         return Pose(self.origin - self.hand @ held, self.hand)
 
 
-def find_place(world: World, literal: Predicate, hand: Array) -> Place:
+def find_place(world: World, literal: Predicate, hand: Array, arm: Arm) -> Place:
     """The best place for the held thing that `literal` (in or on) speaks of.
 
     Args:
         world: The thing is in the hand.
         literal: `in(thing, region)`, `on(thing, region)` or `on(thing, thing)`.
         hand: Orientation of the hand at release, up to turns about the vertical.
+        arm: What is near the end of its reach costs.
     """
     name, target = literal.args
     places = [
@@ -51,7 +53,7 @@ def find_place(world: World, literal: Predicate, hand: Array) -> Place:
         for turn in np.radians([0, 30, -30, 60, -60, 90, -90])
         for place in _places(world, literal.name, name, target, rotation(UP, turn) @ hand, abs(turn))
     ]
-    return min(places, key=lambda place: place.cost)
+    return min(places, key=lambda place: place.cost + arm.strain(place.grip(world, name)))
 
 
 def _places(world: World, kind: str, name: str, target: str, hand: Array, turn: float) -> list[Place]:
@@ -79,7 +81,9 @@ def _places(world: World, kind: str, name: str, target: str, hand: Array, turn: 
         + _outside(region, kind, np.column_stack([about[:2] + shifts, rest_z]))
     )
     best = int(np.argmin(cost))
-    return [Place(np.array([*(about[:2] + shifts[best]), origin[2] + release[best]]), hand, float(cost[best]))]
+    return [
+        Place(np.array([*(about[:2] + shifts[best]), origin[2] + release[best]]), hand, float(cost[best]))
+    ]
 
 
 def _hand_points(qpos: Array) -> Array:
@@ -87,7 +91,9 @@ def _hand_points(qpos: Array) -> Array:
     low, high = gripper.boxes(min(gripper.half_opening(qpos) + 0.015, gripper.HALF_OPENING))
     parts = []
     for a, b in zip(low, high, strict=True):
-        lines = [np.linspace(p, q, max(2, int((q - p) / _CELL) + 2)) for p, q in zip(a[:2], b[:2], strict=True)]
+        lines = [
+            np.linspace(p, q, max(2, int((q - p) / _CELL) + 2)) for p, q in zip(a[:2], b[:2], strict=True)
+        ]
         xy = np.stack(np.meshgrid(*lines), axis=-1).reshape(-1, 2)
         parts += [np.column_stack([xy, np.full(len(xy), z)]) for z in (a[2], b[2])]
     return np.concatenate(parts)
