@@ -34,7 +34,7 @@ def recordings(family: str, kind: str, suffix: str = ".npz") -> list:
         reason = libero_is_missing()
     if reason and os.environ.get("CI") != "true":
         return [pytest.param(None, id="none", marks=pytest.mark.skip(reason=reason))]
-    return [pytest.param(path, id=path.name.removesuffix(suffix)) for path in found or [None]]
+    return [pytest.param(p, id=p.name.removesuffix(suffix) if p else "none") for p in found or [None]]
 
 
 def libero_is_missing() -> str:
