@@ -7,6 +7,7 @@ case-insensitive. Every error names the file and the line.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -59,7 +60,10 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A parsed task file. Fixtures and objects map instance to category, in the file's order."""
+    """A parsed task file. Fixtures and objects map instance to category, in the file's order.
+
+    `lines` holds the line of each instance, `line` that of the problem's name.
+    """
 
     source: Path
     name: str
@@ -71,6 +75,7 @@ class Problem:
     init: tuple[Predicate, ...]
     goal: tuple[Predicate, ...]
     lines: dict[str, int] = field(default_factory=dict, compare=False)
+    line: int | None = field(default=None, compare=False)
 
 
 def read_problem(path: Path) -> Problem:
@@ -154,15 +159,16 @@ class _Reader:
 
     def _assemble(self, sections: dict[str, Form]) -> Problem:
         lines: dict[str, int] = {}
-        regions = {r.name: r for r in map(self._region, self._forms(sections.get(":regions")))}
+        regions = self._regions(sections.get(":regions"))
         fixtures = self._typed(sections[":fixtures"], lines)
         objects = self._typed(sections[":objects"], lines)
         goal = self._forms(sections[":goal"])
         if len(goal) != 1 or not goal[0] or str(goal[0][0]).lower() != "and":
             raise self.fail("the goal must be one conjunction (And …)", sections[":goal"])
+        (name,) = self._atoms(sections["problem"])
         problem = Problem(
             source=self.path,
-            name=self._atoms(sections["problem"])[-1].lower(),
+            name=name.lower(),
             language=" ".join(self._atoms(sections[":language"])) if ":language" in sections else "",
             regions=regions,
             fixtures=fixtures,
@@ -171,6 +177,7 @@ class _Reader:
             init=tuple(map(self._predicate, self._forms(sections[":init"]))),
             goal=tuple(map(self._predicate, self._forms(goal[0]))),
             lines=lines,
+            line=name.line,
         )
         if not problem.goal:
             raise self.fail("the goal is empty", sections[":goal"])
@@ -214,6 +221,16 @@ class _Reader:
             raise self.fail(f"{pending[0]!r} has no '- category'", pending[0])
         return instances
 
+    def _regions(self, section: Form | None) -> dict[str, Region]:
+        regions: dict[str, Region] = {}
+        for form in self._forms(section):
+            region = self._region(form)
+            if region.name in regions:
+                first = regions[region.name].line
+                raise self.fail(f"region {region.name!r} is declared twice (first on line {first})", form)
+            regions[region.name] = region
+        return regions
+
     def _region(self, form: Form) -> Region:
         name, target, values = str(form[0]).lower(), None, {}
         for attribute in form[1:]:
@@ -227,7 +244,7 @@ class _Reader:
             elif key == ":ranges" and isinstance(value, Form):
                 values["ranges"] = tuple(self._numbers(item, name, count=4) for item in value)
             elif key == ":yaw_rotation" and isinstance(value, Form) and value:
-                values["yaw_rotation"] = self._numbers(value[-1], name)
+                values["yaw_rotation"] = self._numbers(value[-1], name, count=2)
             elif key == ":rgba" and isinstance(value, Form):
                 values["rgba"] = self._numbers(value, name, count=4)
             else:
@@ -236,17 +253,18 @@ class _Reader:
         if target is None:
             raise self.fail(f"region {name!r} has no (:target …)", form)
         for x0, y0, x1, y1 in values.get("ranges", ()):
-            if x1 < x0 or y1 < y0:
+            if x1 <= x0 or y1 <= y0:
                 raise self.fail(f"region {name!r}: range {x0, y0, x1, y1} has no area", form)
         return Region(name=f"{target}_{name}", target=target, line=form.line, **values)
 
-    def _numbers(self, item: Atom | Form, region: str, count: int | None = None) -> tuple[float, ...]:
-        if not isinstance(item, Form) or (count is not None and len(item) != count):
-            raise self.fail(f"region {region!r}: expected {count or 'some'} numbers, found {item!r}", item)
+    def _numbers(self, item: Atom | Form, region: str, *, count: int) -> tuple[float, ...]:
         try:
-            return tuple(float(x) for x in item)  # type: ignore[arg-type]
-        except (TypeError, ValueError) as error:
-            raise self.fail(f"region {region!r}: {error}", item) from error
+            numbers = tuple(float(x) for x in item) if isinstance(item, Form) else ()  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            numbers = ()
+        if len(numbers) != count or not all(map(math.isfinite, numbers)):
+            raise self.fail(f"region {region!r}: expected {count} finite numbers, found {item!r}", item)
+        return numbers
 
     def _predicate(self, form: Form) -> Predicate:
         words = [str(item).lower() if isinstance(item, Atom) else None for item in form]

@@ -21,10 +21,12 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
-from vla_bench.errors import PlacementError
+from vla_bench.errors import DataError, PlacementError
 from vla_bench.sim.categories import Range, Rotation
 from vla_bench.sim.scene import Item, Scene
 from vla_bench.types import Predicate
+
+PLACEMENTS = ("on", "in")  # the other literals of an initial state set joints
 
 _ATTEMPTS = 5000
 _RESETS = 100
@@ -84,6 +86,7 @@ class _Spot:
         shrink: Whether the ranges are shrunk by the item's radius.
         exclusive: Whether it must not overlap what is already placed.
         z_offset: Added to the height.
+        carrier: The item it stands on or in, which must be placed before.
     """
 
     item: Item
@@ -93,6 +96,7 @@ class _Spot:
     shrink: bool = False
     exclusive: bool = False
     z_offset: float = 0.0
+    carrier: str | None = None
 
 
 _ORIGIN = (((0.0, 0.0), (0.0, 0.0)),)
@@ -183,14 +187,14 @@ class Placer:
 
     def _property(self, literal: Predicate) -> tuple[tuple[str, ...], Range] | None:
         """Joints and range of an open/close/turn-on/turn-off literal."""
-        if literal.name in ("on", "in"):
+        if literal.name in PLACEMENTS:
             return None
         (name,) = literal.args
         site = self.scene.sites.get(name)
         item = self.scene.items.get(name if site is None else str(site.parent))
         articulation = item.category.articulation if item is not None else None
         if articulation is None or literal.name not in articulation.resets:
-            return None
+            raise self._refuse(literal, f"{name!r} has no joint that it sets")
         joints = site.joints if site is not None else self._item_joints(name)
         return joints, articulation.resets[literal.name]
 
@@ -199,23 +203,43 @@ class Placer:
         return tuple(n for n in names if n.startswith(f"{name}_"))
 
     def _plan(self) -> list[_Spot]:
-        """Spots in the order in which they are sampled."""
-        on_workspace, on_sites, in_sites, on_items = [], [], [], []
+        """Spots in the order in which they are sampled; every item has one, after what it stands on or in."""
+        groups: tuple[list[_Spot], ...] = ([], [], [], [])
+        literals: dict[str, Predicate] = {}
         for literal in self.scene.problem.init:
-            if literal.name not in ("on", "in"):
-                continue
-            name, target = literal.args
-            item = self.scene.items[name]
-            site = self.scene.sites.get(target)
-            if literal.name == "on" and target in self.scene.problem.objects:
-                on_items.append(self._on_item(item, target))
-            elif site is not None and literal.name == "in" and site.parent:
-                in_sites.append(self._in_site(item, target))
-            elif site is not None and site.parent:
-                on_sites.append(self._on_site(item, target))
-            elif site is not None:
-                on_workspace.append(self._on_workspace(item, target))
-        return on_workspace + on_sites + in_sites + on_items
+            if literal.name in PLACEMENTS:
+                group, spot = self._spot(literal)
+                if spot.item.name in literals:
+                    raise self._refuse(literal, f"{spot.item.name!r} is already placed")
+                literals[spot.item.name] = literal
+                groups[group].append(spot)
+        spots = [spot for group in groups for spot in group]
+        placed: set[str] = set()
+        for spot in spots:
+            if spot.carrier is not None and spot.carrier not in placed:
+                raise self._refuse(literals[spot.item.name], f"{spot.carrier!r} is not placed before it")
+            placed.add(spot.item.name)
+        for name in self.scene.items:
+            if name not in placed:
+                problem = self.scene.problem
+                raise DataError(
+                    problem.source, f"(:init …) does not place {name!r}", line=problem.lines[name]
+                )
+        return spots
+
+    def _spot(self, literal: Predicate) -> tuple[int, _Spot]:
+        """The placement that an on/in literal asks for, and its group; groups are sampled in turn."""
+        name, target = literal.args
+        if name not in self.scene.items:
+            raise self._refuse(literal, f"{name!r} is not an object or fixture that can be placed")
+        item, site = self.scene.items[name], self.scene.sites.get(target)
+        if literal.name == "on" and target in self.scene.problem.objects:
+            return 3, self._on_item(item, target)
+        if site is None:
+            raise self._refuse(literal, f"{target!r} is neither a region nor an object to stand on")
+        if site.parent is None:
+            return 0, self._on_workspace(item, target)
+        return (2, self._in_site(item, target)) if literal.name == "in" else (1, self._on_site(item, target))
 
     def _on_workspace(self, item: Item, target: str) -> _Spot:
         place, region = self.scene.place, self.scene.problem.regions[target]
@@ -232,17 +256,24 @@ class Placer:
         ranges = (((-x / 2, x / 2), (-y / 2, y / 2)),)
         parent = self.scene.items[str(self.scene.sites[target].parent)]
         quat = _libero_rotation(item.category.rotation)
-        return _Spot(item, ranges, _at_site(parent, target, parent.top), quat, True, True)
+        return _Spot(
+            item, ranges, _at_site(parent, target, parent.top), quat, True, True, carrier=parent.name
+        )
 
     def _in_site(self, item: Item, target: str) -> _Spot:
         parent = self.scene.items[str(self.scene.sites[target].parent)]
         quat = _libero_rotation(item.category.rotation)
-        return _Spot(item, _ORIGIN, _at_site(parent, target, 0.0), quat, exclusive=True)
+        return _Spot(item, _ORIGIN, _at_site(parent, target, 0.0), quat, exclusive=True, carrier=parent.name)
 
     def _on_item(self, item: Item, target: str) -> _Spot:
         top = np.array([0.0, 0.0, self.scene.items[target].top])
         quat = _libero_rotation(item.category.rotation)
-        return _Spot(item, _ORIGIN, lambda poses, _: poses[target][0] + top, quat, z_offset=0.01)
+        return _Spot(
+            item, _ORIGIN, lambda poses, _: poses[target][0] + top, quat, z_offset=0.01, carrier=target
+        )
+
+    def _refuse(self, literal: Predicate, why: str) -> DataError:
+        return DataError(self.scene.problem.source, f"cannot start with {literal}: {why}", line=literal.line)
 
 
 def _at_site(parent: Item, site: str, lift: float) -> Callable:

@@ -95,8 +95,8 @@ class Predicates:
         item = self._scene.items.get(name if site is None else str(site.parent))
         articulation = item.category.articulation if item is not None else None
         if articulation is None or literal.name not in articulation.tests:
-            known = sorted(articulation.tests) if articulation else "nothing"
-            raise self._refuse(literal, f"{name!r} can be tested for {known} only")
+            known = f"; it can be tested for {', '.join(articulation.tests)}" if articulation else ""
+            raise self._refuse(literal, f"{name!r} has no joint that decides it{known}")
         names = site.joints if site is not None else joint_names(self._model, name)
         address = [self._model.joint(joint).qposadr[0] for joint in names]
         passes, qpos = articulation.tests[literal.name], self._data.qpos

@@ -128,8 +128,12 @@ def build_scene(problem: Problem) -> Scene:
     """
     place = workspace(problem)
     if place.fixture not in problem.fixtures:
-        known = sorted(problem.fixtures)
-        raise UnknownNameError("workspace fixture", place.fixture, known, where=str(problem.source))
+        raise DataError(
+            problem.source,
+            f"problem {problem.name!r} happens on {place.fixture!r}, which (:fixtures …) lacks; "
+            f"it has {', '.join(problem.fixtures) or 'nothing'}",
+            line=problem.line,
+        )
     zones = [region for region in problem.regions.values() if region.target == place.fixture]
     for zone in zones:
         if not zone.ranges:

@@ -140,7 +140,8 @@ WORKSPACES = {workspace.problem: workspace for workspace in _ALL}
 def workspace(problem: Problem) -> Workspace:
     """The workspace that a problem names."""
     if problem.name not in WORKSPACES:
-        raise UnknownNameError("problem", problem.name, WORKSPACES, where=str(problem.source))
+        where = f"{problem.source}:{problem.line}"
+        raise UnknownNameError("problem", problem.name, WORKSPACES, where=where)
     return WORKSPACES[problem.name]
 
 
