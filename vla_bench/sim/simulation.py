@@ -51,11 +51,14 @@ class MujocoSimulation:
         self.task = task
         self.scene = build_scene(read_problem(task.bddl))
         self.model = self.scene.physics_model()
+        self.model.opt.timestep = task.substep_s
         self.data = mujoco.MjData(self.model)
         self.controller = Controller(self.model, self.data, backend)
         self.action_size = 7
         names = (self.model.camera(i).name for i in range(self.model.ncam))
         self.cameras = tuple(names)
+        for camera in task.cameras:
+            self._check_camera(camera)
         self._placer = Placer(self.scene, self.model)
         self._sequence = _ResetSequence(self._placer)
         predicates = Predicates(self.scene, self.model, self.data)
@@ -68,6 +71,9 @@ class MujocoSimulation:
         self._finger_qpos = [self.model.joint(name).qposadr[0] for name in FINGERS]
         self._grip_site = self.model.site("gripper0_grip_site").id
         self._hand_body = self.model.body(HAND_BODY).id
+        self._warning_counts = self.data.warning.number  # a view
+        self.satisfied = (False,) * len(self._goal)
+        self._held_ticks = 0
 
     # ── start ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -170,14 +176,15 @@ class MujocoSimulation:
                     f"got shape {command.shape}: {command}"
                 )
         self._show_indicators()
-        substeps = self.task.substeps_per_tick
-        before = self.data.time
-        self.controller.advance(command, substeps, substeps - 1 - self._lag, self._snapshot)
         self._ticks += 1
-        if self.data.time <= before or not np.isfinite(self.data.qpos).all():
-            raise DivergedError(
-                f"{self.task.id}: the physics diverged at tick {self._ticks}: {self._warnings()}"
-            )
+        substeps = self.task.substeps_per_tick
+        try:
+            self.controller.advance(command, substeps, substeps - 1 - self._lag, self._snapshot)
+        except (ZeroDivisionError, np.linalg.LinAlgError) as error:  # the arm's inertia is gone
+            raise self._diverged() from error
+        # after a warning MuJoCo resets the state by itself, so that it looks sound again
+        if self._warning_counts.any() or not np.isfinite(self.data.qpos).all():
+            raise self._diverged()
         self._evaluate()
         counts = all(self.satisfied) and not (
             self.task.success_open_gripper and self.controller.closes_gripper
@@ -194,14 +201,10 @@ class MujocoSimulation:
     def _kinematics(self) -> tuple[Array, Array]:
         return self.data.site_xpos[self._grip_site].copy(), self.data.xquat[self._hand_body].copy()
 
-    def _warnings(self) -> str:
-        counts = {
-            w.name: self.data.warning[int(w)].number
-            for w in mujoco.mjtWarning.__members__.values()
-            if int(w) < 8
-        }
-        raised = [f"{name} ×{n}" for name, n in counts.items() if n]
-        return ", ".join(raised) or "a position is not finite"
+    def _diverged(self) -> DivergedError:
+        raised = [f"{mujoco.mjtWarning(kind).name} ×{n}" for kind, n in enumerate(self._warning_counts) if n]
+        why = ", ".join(raised) or "a position is not finite"
+        return DivergedError(f"{self.task.id}: the physics diverged at tick {self._ticks}: {why}")
 
     def _evaluate(self) -> None:
         self.satisfied = tuple(test() for test in self._goal)
@@ -235,13 +238,16 @@ class MujocoSimulation:
             "robot0_joint_pos": joints[self._arm_qpos],
         }
         for view in views:
-            if view.name not in self.cameras:
-                raise UnknownNameError("camera", view.name, self.cameras, where=self.task.id)
+            self._check_camera(view.name)
         images = self._window.pictures(views, self._seen.qpos, self.model) if views else {}
         state = None
         if privileged:
             state = self._observer.snapshot(self._seen.qpos, self.time_ns, self.satisfied)
         return Observation(images, proprio, self.task.instruction, self.time_ns, state)
+
+    def _check_camera(self, name: str) -> None:
+        if name not in self.cameras:
+            raise UnknownNameError("camera", name, self.cameras, where=self.task.id)
 
     # ── judge ──────────────────────────────────────────────────────────────────────────────────────────
 
