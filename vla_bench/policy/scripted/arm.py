@@ -19,7 +19,7 @@ _SHOULDER_BACK, _SHOULDER_UP = 0.449, 0.075
 _WRIST_UP, _WRIST_BACK = 0.2035, 0.088
 # Distance (m) of wrist and shoulder: 0.719 when stretched. Ways stay within the first, momentum within the
 # second.
-RADIUS, LIMIT = 0.675, 0.69
+RADIUS, LIMIT = 0.665, 0.685
 
 
 class Arm:
@@ -64,7 +64,7 @@ class Arm:
         return Pose(wrist + offset, pose.mat)
 
     def brake(self, pos: Array, aim: Array, mat: Array) -> Array:
-        """Where to aim instead, so that the way outwards ends before the arm is stretched.
+        """Where to aim instead: slower with a long arm, and never outwards past the limit.
 
         Args:
             pos: Where the grip is.
@@ -72,10 +72,10 @@ class Arm:
             mat: Its orientation.
         """
         wrist = pos - self._offset(Pose(pos, mat)) - self.shoulder
-        outward = unit(wrist)
-        step = float((aim - pos) @ outward)
-        allowed = max(0.0, 0.6 * (LIMIT - float(np.linalg.norm(wrist))))
-        return aim - max(0.0, step - allowed) * outward
+        stretch, outward = float(np.linalg.norm(wrist)), unit(wrist)
+        shift = (aim - pos) * np.clip((0.70 - stretch) / 0.08, 0.35, 1.0)
+        allowed = max(0.0, 0.6 * (LIMIT - stretch))
+        return pos + shift - max(0.0, float(shift @ outward) - allowed) * outward
 
     def _offset(self, pose: Pose) -> Array:
         """(3,) from the wrist to the grip: back along the approach, then towards the arm in its plane."""

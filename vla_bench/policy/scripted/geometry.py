@@ -59,9 +59,19 @@ class BoxCloud:
         self.box = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
         self._local = np.concatenate(parts) if parts else np.zeros((0, 3))
 
+        self._at: tuple[Boxes, Array] | None = None
+
     def at(self, boxes: Boxes) -> Array:
         """(M, 3) points in the world for the present poses of the boxes."""
-        return boxes.pos[self.box] + np.einsum("nij,nj->ni", boxes.mat[self.box], self._local)
+        if self._at is not None and _same_poses(self._at[0], boxes):
+            return self._at[1]
+        points = boxes.pos[self.box] + np.einsum("nij,nj->ni", boxes.mat[self.box], self._local)
+        self._at = (boxes, points)
+        return points
+
+
+def _same_poses(a: Boxes, b: Boxes) -> bool:
+    return np.array_equal(a.pos, b.pos) and np.array_equal(a.mat, b.mat)
 
 
 class HeightField:

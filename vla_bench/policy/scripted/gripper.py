@@ -63,7 +63,7 @@ def held(points: Array, qpos: Array, slack: float = 0.004) -> bool:
         & (points[:, 2] < TIP_Z)
         & (np.abs(points[:, 0]) < g + slack)
     )
-    if g < 0.0015 or not near.any():
+    if g < 0.0005 or not near.any():
         return False
     x = points[near, 0]
     return bool(x.max() > g - slack and x.min() < -g + slack)

@@ -113,24 +113,20 @@ def clearance(start: Array, end: Array, obstacles: Array, body: Array, margin: f
         body: (N, 3) points of the load relative to the grip, in the world's directions.
         margin: Air (m) between.
     """
-    tips = np.array([[0.0, 0.0, -gripper.TIP_Z]])
+    tips = min(-gripper.TIP_Z, float(body[:, 2].min(initial=0.0)))
+    reach = float(np.sqrt((body[:, :2] ** 2).sum(axis=1).max(initial=0.0)))
+    distance = _distance_to_segment(obstacles[:, :2], start[:2], end[:2])
     heights = [float(end[2])]
-    for radius, low in (
-        (0.05, -gripper.TIP_Z),
-        (0.11, -gripper.PALM_Z),
-        (
-            float(np.linalg.norm(body[:, :2], axis=1).max(initial=0.0)),
-            float(body[:, 2].min(initial=tips[0, 2])),
-        ),
-    ):
-        near = _distance_to_segment(obstacles[:, :2], start[:2], end[:2]) < radius + 0.01
+    for radius, low in ((0.05, -gripper.TIP_Z), (0.11, -gripper.PALM_Z), (reach, tips)):
+        near = distance < radius + 0.01
         if near.any():
             heights.append(float(obstacles[near, 2].max()) - low + margin)
     return max(heights)
 
 
 def _distance_to_segment(points: Array, a: Array, b: Array) -> Array:
-    """(N,) distances of points from the segment a b."""
+    """(N,) distances of points in the plane from the segment a b."""
     d = b - a
-    t = np.clip((points - a) @ d / max(float(d @ d), 1e-12), 0.0, 1.0)
-    return np.linalg.norm(points - a - t[:, None] * d, axis=1)
+    x, y = points[:, 0] - a[0], points[:, 1] - a[1]
+    t = np.clip((x * d[0] + y * d[1]) / max(float(d @ d), 1e-12), 0.0, 1.0)
+    return np.hypot(x - t * d[0], y - t * d[1])
