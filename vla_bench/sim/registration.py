@@ -1,4 +1,4 @@
-"""Registers every task with Gymnasium, which calls this through an entry point when it is imported."""
+"""Registers every task with Gymnasium; `import vla_bench.envs` calls it."""
 
 from __future__ import annotations
 
