@@ -10,11 +10,17 @@ import numpy as np
 from gymnasium import spaces
 
 from vla_bench import catalog
-from vla_bench.errors import ConventionError, VlaBenchError
+from vla_bench.errors import ConventionError, UnknownNameError, VlaBenchError
 from vla_bench.sim.simulation import MujocoSimulation
 from vla_bench.types import CameraView, Episode, Observation, Task
 
-_PROPRIO = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2, "robot0_joint_pos": 7}
+# name → size and bound; generous, for joint limits are soft and the arm cannot leave its base
+_PROPRIO = {
+    "robot0_eef_pos": (3, 4.0),
+    "robot0_eef_quat": (4, 1.01),
+    "robot0_gripper_qpos": (2, 0.1),
+    "robot0_joint_pos": (7, 2 * np.pi),
+}
 
 
 class TaskEnv(gymnasium.Env):
@@ -58,11 +64,14 @@ class TaskEnv(gymnasium.Env):
         self.simulation = MujocoSimulation(self.task)
         height, width = image_px or (self.task.observation_height_px, self.task.observation_width_px)
         names = self.task.cameras if cameras is None else tuple(cameras)
+        for name in names:
+            if name not in self.simulation.cameras:
+                raise UnknownNameError("camera", name, self.simulation.cameras, where=self.task.id)
         self._views = [CameraView(name, height, width) for name in names]
         self._render_view = CameraView(self.task.cameras[0], height, width)
         self.action_space = spaces.Box(-1.0, 1.0, (self.simulation.action_size,), np.float64)
         images = {v.name: spaces.Box(0, 255, (v.height_px, v.width_px, 3), np.uint8) for v in self._views}
-        proprio = {name: spaces.Box(-np.inf, np.inf, (n,), np.float64) for name, n in _PROPRIO.items()}
+        proprio = {name: spaces.Box(-b, b, (n,), np.float64) for name, (n, b) in _PROPRIO.items()}
         self.observation_space = spaces.Dict({**images, **proprio})
         self._steps: int | None = None
 
