@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 import os
 import re
+from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from vla_bench.bddl import read_problem
 from vla_bench.config import FileModel, parse, read_toml
@@ -24,12 +25,15 @@ TASKS_DIR_VARIABLE = "VLA_BENCH_TASKS_DIR"
 POLICIES_DIR_VARIABLE = "VLA_BENCH_POLICIES_DIR"
 LIBERO_VARIABLE = "VLA_BENCH_LIBERO"
 
+# What Gymnasium takes as an id; at least one letter, because `suite/<index>` is an alias.
+STEM = r"^[\w.-]*[^\W\d][\w.-]*$"
+
 
 class BudgetTable(FileModel):
     """`{ steps = 220 }`, `{ time_s = 12.0 }`, or both: whichever ends first."""
 
     steps: int | None = Field(default=None, gt=0)
-    time_s: float | None = Field(default=None, gt=0)
+    time_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _one_is_set(self) -> BudgetTable:
@@ -41,7 +45,7 @@ class BudgetTable(FileModel):
 class SuccessTable(FileModel):
     """`{ hold_s = 0.4, open_gripper = true }`: what a goal must do to count beyond holding once."""
 
-    hold_s: float = Field(default=0.0, ge=0)
+    hold_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     open_gripper: bool = False
 
 
@@ -52,7 +56,7 @@ class Suite(FileModel):
     LIBERO's data folder; a relative folder is relative to the TOML file.
     """
 
-    name: str
+    name: str = Field(pattern=r"^\w[\w-]*$")
     source: Path
     title: str = ""
     folder: str
@@ -60,16 +64,16 @@ class Suite(FileModel):
     episodes: int = Field(default=50, gt=0)
     instruction: Literal["file_name", "language"] = "language"
     budget: BudgetTable
-    substep_s: float = Field(default=0.002, gt=0)
-    tick_s: float = Field(gt=0)
-    policy_period_s: float = Field(gt=0)
+    substep_s: float = Field(default=0.002, gt=0, allow_inf_nan=False)
+    tick_s: float = Field(gt=0, allow_inf_nan=False)
+    policy_period_s: float = Field(gt=0, allow_inf_nan=False)
     settle_steps: int = Field(default=0, ge=0)
     success: SuccessTable = SuccessTable()
-    observation_px: tuple[int, int] = (256, 256)
-    cameras: tuple[str, ...]
+    observation_px: tuple[PositiveInt, PositiveInt] = (256, 256)
+    cameras: tuple[str, ...] = Field(min_length=1)
     split: Literal["id", "ood"] = "id"
     task_axis: TaskAxis | None = None
-    tasks: tuple[str, ...] | None = None
+    tasks: tuple[Annotated[str, Field(pattern=STEM)], ...] | None = None
 
     @model_validator(mode="after")
     def _lengths_divide(self) -> Suite:
@@ -79,6 +83,15 @@ class Suite(FileModel):
                 raise ValueError(
                     f"{long} = {getattr(self, long)} is not a multiple of {short} = {getattr(self, short)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_differ(self) -> Suite:
+        if self.tasks == ():
+            raise ValueError("tasks is empty; leave it out to have every task of the folder")
+        twice = [stem for stem, count in Counter(self.tasks or ()).items() if count > 1]
+        if twice:
+            raise ValueError(f"tasks names {', '.join(twice)} more than once")
         return self
 
     @property
@@ -97,12 +110,15 @@ class Suite(FileModel):
         if self.tasks is not None:
             return self.tasks
         folder = self.path(self.folder)
-        stems = tuple(sorted(p.stem for p in folder.glob("*.bddl")))
-        if not stems:
+        files = sorted(folder.glob("*.bddl"))
+        if not files:
             raise MissingDataError(
                 f"{self.source}: suite {self.name!r} names {folder}, which holds no .bddl file"
             )
-        return stems
+        for file in files:
+            if not re.fullmatch(STEM, file.stem):
+                raise DataError(file, "the name of a task holds letters, digits, '_', '-' and '.', no spaces")
+        return tuple(file.stem for file in files)
 
     def task(self, stem: str) -> Task:
         """Build the task called `stem`."""
@@ -184,7 +200,7 @@ def _suites(folders: tuple[Path, ...]) -> dict[str, Suite]:
                     raise DataError(path, f"{name} = {table!r} stands outside a suite's table")
                 if name in found:
                     raise DataError(path, f"suite {name!r} is already defined in {found[name].source}")
-                found[name] = parse(Suite, {"name": name, "source": path, **table}, path, at=name)
+                found[name] = parse(Suite, table, path, at=name, given={"name": name, "source": path})
     return found
 
 
@@ -206,7 +222,7 @@ def task(name: str) -> Task:
     found = suite(suite_name)
     if not stem:
         raise UnknownNameError("task", name, [f"{suite_name}/{s}" for s in found.stems()])
-    if stem.isdigit():
+    if stem.isdecimal():
         stems = found.stems()
         if int(stem) >= len(stems):
             raise UnknownNameError("task", name, [f"{suite_name}/{i}" for i in range(len(stems))])

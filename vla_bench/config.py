@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,28 +38,53 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise DataError(path, f"is not valid TOML: {error}") from error
 
 
-def parse(model: type[Model], table: dict[str, Any], path: str | Path, *, at: str = "") -> Model:
+def parse(
+    model: type[Model],
+    table: dict[str, Any],
+    path: str | Path,
+    *,
+    at: str = "",
+    given: Mapping[str, Any] | None = None,
+) -> Model:
     """Validate one table of a file.
+
+    Args:
+        model: What the table describes.
+        table: As it was read.
+        path: The file, for errors.
+        at: Name of the table in the file, for errors.
+        given: Values that the table may not set, because they come from elsewhere: the name of the file, say.
 
     Raises:
         DataError: A key is unknown, missing, or has a value of the wrong type; all problems are listed.
     """
+    given = given or {}
     try:
-        return model.model_validate(table)
+        made = model.model_validate({**table, **given})
     except ValidationError as error:
         problems = [_describe(model, problem, at) for problem in error.errors()]
         raise DataError(path, "; ".join(problems)) from error
+    for key in given:
+        if key in table:
+            raise DataError(path, f"key {_dotted(at, key)!r} may not be set: it is {str(given[key])!r}")
+    return made
 
 
 def _describe(model: type[BaseModel], problem: Any, at: str) -> str:
     """One pydantic problem as a phrase; for an unknown key, with the keys that exist at that place."""
     place = [str(part) for part in problem["loc"]]
-    name = ".".join(([at] if at else []) + place)
+    name = _dotted(at, *place)
     if problem["type"] == "extra_forbidden":
         return f"unknown key {name!r}{suggest(place[-1], _keys_at(model, place[:-1]))}"
     if problem["type"] == "missing":
         return f"key {name!r} is missing"
+    if problem["type"] == "value_error":  # raised by a model of ours, which names the values itself
+        return ": ".join(filter(None, (name, str(problem["ctx"]["error"]))))
     return f"{name} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _dotted(*parts: str) -> str:
+    return ".".join(filter(None, parts))
 
 
 def _keys_at(model: Any, place: list[str]) -> list[str]:

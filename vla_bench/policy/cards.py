@@ -77,8 +77,8 @@ def read_card(policy: str) -> Card:
     files = catalog.policy_files()
     if name not in files:
         raise UnknownNameError("policy", name, files)
-    table = read_toml(files[name])
-    card = parse(Card, {"name": name, "source": files[name], **table}, files[name])
+    path = files[name]
+    card = parse(Card, read_toml(path), path, given={"name": name, "source": path})
     if not colon:
         return card
     if card.argument is None:
