@@ -11,11 +11,14 @@ from vla_bench.policy.base import PolicySpec
 from vla_bench.policy.cards import Card
 from vla_bench.policy.scripted.arm import Arm
 from vla_bench.policy.scripted.motion import OPEN, Motion, Pose, servo
+from vla_bench.policy.scripted.actuating import Actuating
+from vla_bench.policy.scripted.joints import ACTUATED
 from vla_bench.policy.scripted.moving import Moving
+from vla_bench.policy.scripted.planning import next_literal
 from vla_bench.policy.scripted.world import Clouds, World
 from vla_bench.types import ActionChunk, Observation, Predicate
 
-SKILLS = {"in": Moving, "on": Moving}
+SKILLS = {"in": Moving, "on": Moving, **dict.fromkeys(ACTUATED, Actuating)}
 
 
 class Expert:
@@ -52,10 +55,10 @@ class Expert:
             if motion is not None:
                 return motion
             self._skill = None
-        for literal, done in zip(world.state.goal, world.state.satisfied):
-            if not done and literal.name in SKILLS:
-                self._skill = SKILLS[literal.name](literal, self._arm)
-                motion = self._skill.step(world)
-                if motion is not None:
-                    return motion
+        literal = next_literal(world.state)
+        if literal is not None:
+            self._skill = SKILLS[literal.name](literal, self._arm)
+            motion = self._skill.step(world)
+            if motion is not None:
+                return motion
         return Motion(Pose(world.state.grip_pos, world.state.grip_mat), OPEN)

@@ -1,0 +1,49 @@
+"""What to do next: the order of the goal's literals, from what they speak of."""
+
+from __future__ import annotations
+
+from vla_bench.policy.scripted.joints import ACTUATED, is_shut
+from vla_bench.types import Predicate, WorldState
+
+_PLACED = ("in", "on")
+
+
+def next_literal(state: WorldState) -> Predicate | None:
+    """The first thing to do now: an unsatisfied literal, or what it needs before; None when all is done."""
+    open_literals = [g for g, done in zip(state.goal, state.satisfied, strict=True) if not done]
+    known = [literal for literal in open_literals if literal.name in _PLACED + ACTUATED]
+    if not known:
+        return None
+    return _needed_first(state, min(known, key=lambda literal: _rank(state, literal)))
+
+
+def _rank(state: WorldState, literal: Predicate) -> int:
+    """Joints that nothing is put into, then what carries other things, then the rest, then shutting."""
+    destinations = {g.args[1] for g in state.goal if g.name in _PLACED}
+    if literal.name in ACTUATED:
+        filled = literal.name == "close" and any(_belongs(state, d, literal.args[0]) for d in destinations)
+        return 9 if filled else 0
+    thing, target = literal.args
+    depth, seen = 1, {thing}
+    # on(a, b) comes after everything that moves b.
+    while target not in seen:
+        seen.add(target)
+        below = [g.args[1] for g in state.goal if g.name in _PLACED and g.args[0] == target]
+        if not below:
+            break
+        depth, target = depth + 1, below[0]
+    return min(depth, 8)
+
+
+def _belongs(state: WorldState, region: str, name: str) -> bool:
+    """Whether filling `region` needs `name` open: it is the same, or a part of that fixture inside it."""
+    found = state.regions.get(region)
+    return region == name or (found is not None and found.parent == name)
+
+
+def _needed_first(state: WorldState, literal: Predicate) -> Predicate:
+    """What must be done before a literal: a drawer is opened before something goes in."""
+    if literal.name != "in":
+        return literal
+    region = state.regions[literal.args[1]]
+    return Predicate("open", (region.name,)) if is_shut(state, region) else literal
