@@ -49,9 +49,14 @@ def read_init_states(path: Path) -> np.ndarray:
         raise MissingDataError(
             f"{path}: no such file of initial states; `vla-bench assets libero` fetches it"
         ) from error
-    except (zipfile.BadZipFile, pickle.UnpicklingError, ValueError, EOFError, OSError) as error:
-        raise DataError(path, f"is not a file of initial states: {error}") from error
+    except Exception as error:  # a damaged pickle raises anything
+        raise DataError(
+            path, f"is not a file of initial states ({error}); `vla-bench assets libero` fetches it anew"
+        ) from error
     if not isinstance(array, np.ndarray) or array.dtype != np.float64 or array.ndim != 2:
-        raise DataError(path, f"holds {type(array).__name__}, expected a two-dimensional float64 array")
+        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise DataError(path, f"holds {found}, expected a two-dimensional float64 array")
+    if not np.isfinite(array).all():
+        raise DataError(path, "holds numbers that are not finite")
     array.flags.writeable = False
     return array

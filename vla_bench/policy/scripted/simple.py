@@ -81,13 +81,15 @@ def read_actions(path: Path, size: int) -> Array:
     """
     try:
         with np.load(path, allow_pickle=False) as data:
-            if "actions" not in data:
-                raise DataError(path, f"has no array 'actions'; it has {sorted(data)}")
-            actions = np.asarray(data["actions"], dtype=np.float64)
+            arrays = dict(data)
     except FileNotFoundError as error:
         raise MissingDataError(f"{path}: no such file of actions") from error
-    except (OSError, ValueError, EOFError, TypeError) as error:
+    except Exception as error:  # a damaged archive raises anything
         raise DataError(path, f"is not an .npz file of actions: {error}") from error
-    if actions.ndim != 2 or actions.shape[1] != size or len(actions) == 0:
-        raise DataError(path, f"'actions' has shape {actions.shape}, expected (T, {size})")
-    return actions
+    if "actions" not in arrays:
+        raise DataError(path, f"has no array 'actions'; it has {', '.join(sorted(arrays)) or 'none'}")
+    actions = arrays["actions"]
+    if actions.ndim != 2 or actions.shape[1] != size or len(actions) == 0 or actions.dtype.kind not in "fiu":
+        found = f"{actions.dtype} of shape {actions.shape}"
+        raise DataError(path, f"'actions' is {found}, expected numbers of shape (T, {size})")
+    return actions.astype(np.float64)
