@@ -3,6 +3,25 @@
 A file is one S-expression `(define (problem NAME) (:language …) (:regions …) (:fixtures …) (:objects …)
 (:obj_of_interest …) (:init …) (:goal (And …)))`; the order of the sections does not matter and names are
 case-insensitive. Every error names the file and the line.
+
+Sections beyond LIBERO's, all of them optional:
+
+    (:scene NAME)                   tasks of a suite that share a scene share its initial states, seed by seed
+    (:stages (NAME LITERAL …) …)    partial credit: a stage is reached once all its literals hold together
+    (:moving (FIXTURE_JOINT (:speed m/s or rad/s) (:range low high)) …)
+                                    a joint that is driven to and fro at constant speed; round and round
+                                    without a range; it starts where the seed says
+    (:published NAME)               the published task that this file mirrors, or shares with its pair
+    (:departs_from TASK (WHAT how in words) …)
+                                    what the task asks beyond a task of the training distribution
+
+Literals (x is an object; lengths are those of `sim/predicates.py` and `sim/tabletop.py`):
+
+    (On x y) (In x region) (Open x) (Close x) (TurnOn x) (TurnOff x) (Up x)      LIBERO's
+    (Lifted x)          x is 5 cm above the workspace's surface and touches nothing but the gripper
+    (Held x)            both fingers touch x
+    (Upright x)         x stands: its z axis is within 15° of the vertical
+    (OutOf x region)    x lies outside the region and does not touch what carries the region
 """
 
 from __future__ import annotations
@@ -19,9 +38,15 @@ from vla_bench.types import Predicate
 SECTIONS = (
     *("problem", ":domain", ":requirements", ":language", ":regions", ":fixtures", ":objects"),
     *(":obj_of_interest", ":init", ":goal"),
+    *(":scene", ":stages", ":moving", ":published", ":departs_from"),
 )
 # name → number of arguments; the semantics are in predicates.py
-PREDICATES = {"in": 2, "on": 2, "open": 1, "close": 1, "turnon": 1, "turnoff": 1, "up": 1}
+PREDICATES = {
+    **{"in": 2, "on": 2, "open": 1, "close": 1, "turnon": 1, "turnoff": 1, "up": 1},
+    **{"lifted": 1, "held": 1, "upright": 1, "outof": 2},
+}
+# literals that only hold while the gripper is closed
+IN_HAND = frozenset(("lifted", "held"))
 
 
 class Atom(str):
@@ -59,6 +84,44 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """A named part of a task: reached when its literals hold at the same time."""
+
+    name: str
+    literals: tuple[Predicate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A joint of a fixture that moves by itself.
+
+    Attributes:
+        joint: `<fixture>_<joint>`.
+        speed: m/s or rad/s.
+        range: Where it turns back (m or rad); None: it goes round and round.
+    """
+
+    joint: str
+    speed: float
+    range: tuple[float, float] | None = None
+    line: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """What a task asks beyond one of the training distribution.
+
+    Attributes:
+        base: Stem of that task.
+        changes: What changes (`background`, `object`, `size` …) → how, in words.
+    """
+
+    base: str
+    changes: dict[str, str]
+    line: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """A parsed task file. Fixtures and objects map instance to category, in the file's order.
 
@@ -74,6 +137,11 @@ class Problem:
     objects_of_interest: tuple[str, ...]
     init: tuple[Predicate, ...]
     goal: tuple[Predicate, ...]
+    scene: str = ""
+    stages: tuple[Stage, ...] = ()
+    moving: tuple[Drive, ...] = ()
+    published: str = ""
+    departure: Departure | None = None
     lines: dict[str, int] = field(default_factory=dict, compare=False)
     line: int | None = field(default=None, compare=False)
 
@@ -176,6 +244,11 @@ class _Reader:
             objects_of_interest=tuple(a.lower() for a in self._atoms(sections.get(":obj_of_interest"))),
             init=tuple(map(self._predicate, self._forms(sections[":init"]))),
             goal=tuple(map(self._predicate, self._forms(goal[0]))),
+            scene=self._name(sections.get(":scene")),
+            stages=tuple(map(self._stage, self._forms(sections.get(":stages")))),
+            moving=tuple(map(self._drive, self._forms(sections.get(":moving")))),
+            published=self._name(sections.get(":published")),
+            departure=self._departure(sections.get(":departs_from")),
             lines=lines,
             line=name.line,
         )
@@ -257,13 +330,59 @@ class _Reader:
                 raise self.fail(f"region {name!r}: range {x0, y0, x1, y1} has no area", form)
         return Region(name=f"{target}_{name}", target=target, line=form.line, **values)
 
-    def _numbers(self, item: Atom | Form, region: str, *, count: int) -> tuple[float, ...]:
+    def _name(self, section: Form | None) -> str:
+        atoms = self._atoms(section)
+        if section is not None and len(atoms) != 1:
+            raise self.fail(f"({section[0]} …) takes one name", section)
+        return atoms[0].lower() if atoms else ""
+
+    def _stage(self, form: Form) -> Stage:
+        name, literals = form[0], self._forms(form)
+        if not isinstance(name, Atom) or not literals:
+            raise self.fail("expected a stage such as (grasped (Held cup_1))", form)
+        return Stage(name.lower(), tuple(map(self._predicate, literals)))
+
+    def _drive(self, form: Form) -> Drive:
+        joint, values = form[0], {}
+        if not isinstance(joint, Atom):
+            raise self.fail("expected (fixture_joint (:speed …) (:range low high))", form)
+        counts = {":speed": 1, ":range": 2}
+        for attribute in self._forms(form):
+            key = str(attribute[0]).lower()
+            if key not in counts:
+                raise self.fail(f"{joint!r} cannot use {attribute[0]!r}{suggest(key, counts)}", attribute)
+            numbers = Form(attribute[1:])
+            numbers.line = attribute.line
+            values[key] = self._numbers(numbers, joint, count=counts[key], what="joint")
+        speed, limits = values.get(":speed", (0.0,))[0], values.get(":range")
+        if speed <= 0.0:
+            raise self.fail(f"{joint!r} needs a positive (:speed …)", form)
+        if limits is not None and limits[0] >= limits[1]:
+            raise self.fail(f"{joint!r}: range {limits} is empty", form)
+        return Drive(joint.lower(), speed, limits, form.line)
+
+    def _departure(self, section: Form | None) -> Departure | None:
+        if section is None:
+            return None
+        base, changes = section[1] if len(section) > 1 else None, {}
+        for change in section[2:]:
+            words = self._atoms(change) if isinstance(change, Form) and change else []
+            if not words:
+                raise self.fail("expected (what how in words)", change)
+            changes[str(change[0]).lower()] = " ".join(words)  # type: ignore[index]
+        if not isinstance(base, Atom) or not changes:
+            raise self.fail("expected (:departs_from task (what how in words) …)", section)
+        return Departure(base.lower(), changes, section.line)
+
+    def _numbers(
+        self, item: Atom | Form, owner: str, *, count: int, what: str = "region"
+    ) -> tuple[float, ...]:
         try:
             numbers = tuple(float(x) for x in item) if isinstance(item, Form) else ()  # type: ignore[arg-type]
         except (TypeError, ValueError):
             numbers = ()
         if len(numbers) != count or not all(map(math.isfinite, numbers)):
-            raise self.fail(f"region {region!r}: expected {count} finite numbers, found {item!r}", item)
+            raise self.fail(f"{what} {owner!r}: expected {count} finite numbers, found {item!r}", item)
         return numbers
 
     def _predicate(self, form: Form) -> Predicate:
@@ -277,7 +396,8 @@ class _Reader:
 
     def _check_names(self, problem: Problem) -> None:
         names = {*problem.objects, *problem.fixtures, *problem.regions}
-        for predicate in problem.init + problem.goal:
+        staged = tuple(literal for stage in problem.stages for literal in stage.literals)
+        for predicate in problem.init + problem.goal + staged:
             for arg in predicate.args:
                 if arg not in names:
                     message = f"{predicate}: nothing is called {arg!r}{suggest(arg, sorted(names))}"
@@ -285,7 +405,7 @@ class _Reader:
         # Regions that nothing uses may name an absent target: libero_goal's files do.
         used = [
             problem.regions[arg]
-            for p in problem.init + problem.goal
+            for p in problem.init + problem.goal + staged
             for arg in p.args
             if arg in problem.regions
         ]

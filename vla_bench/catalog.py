@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from vla_bench.bddl import read_problem
+from vla_bench.bddl import IN_HAND, read_problem
 from vla_bench.config import FileModel, parse, read_toml
 from vla_bench.errors import DataError, MissingDataError, UnknownNameError
 from vla_bench.types import Budget, Task, TaskAxis
@@ -52,14 +52,16 @@ class SuccessTable(FileModel):
 class Suite(FileModel):
     """A suite as its table in a TOML file declares it.
 
-    `folder` holds one BDDL file a task; `tasks` fixes the order (default: sorted). `${libero}` stands for
-    LIBERO's data folder; a relative folder is relative to the TOML file.
+    `folder` holds one BDDL file a task; `tasks` fixes the order (default: sorted). A suite that spans the
+    axes names `folders` instead, axis → folder, and a task's axis is that of its folder. `${libero}` stands
+    for LIBERO's data folder; a relative folder is relative to the TOML file.
     """
 
     name: str = Field(pattern=r"^\w[\w-]*$")
     source: Path
     title: str = ""
-    folder: str
+    folder: str | None = None
+    folders: dict[TaskAxis, str] = Field(default_factory=dict)
     init_states: str | None = None
     episodes: int = Field(default=50, gt=0)
     instruction: Literal["file_name", "language"] = "language"
@@ -94,10 +96,30 @@ class Suite(FileModel):
             raise ValueError(f"tasks names {', '.join(twice)} more than once")
         return self
 
+    @model_validator(mode="after")
+    def _has_folders(self) -> Suite:
+        if (self.folder is None) == (not self.folders):
+            raise ValueError("a suite needs either folder or folders (axis → folder)")
+        if self.folders and (self.task_axis is not None or self.tasks is not None):
+            raise ValueError(
+                "task_axis and tasks belong to a suite with one folder; these have theirs by axis"
+            )
+        return self
+
+    @property
+    def places(self) -> dict[TaskAxis | None, Path]:
+        """Task axis → folder of the tasks that test it.
+
+        Raises:
+            MissingDataError: The suite needs LIBERO's data and it is not there.
+        """
+        named: dict[TaskAxis | None, str] = {self.task_axis: self.folder} if self.folder else {**self.folders}
+        return {axis: self.path(text) for axis, text in named.items()}
+
     @property
     def needs_libero(self) -> bool:
         """Whether the suite lives in LIBERO's data folder."""
-        return "${libero}" in self.folder
+        return "${libero}" in (self.folder or "")
 
     def path(self, text: str) -> Path:
         """Resolve a folder named in the suite's file."""
@@ -107,41 +129,58 @@ class Suite(FileModel):
 
     def stems(self) -> tuple[str, ...]:
         """Task stems in order; needs the folder only where the file does not list them."""
+        return tuple(self.axes())
+
+    def axes(self) -> dict[str, TaskAxis | None]:
+        """Task stem → the axis that it tests, in the suite's order.
+
+        Raises:
+            MissingDataError: A folder holds no task.
+            DataError: Two folders hold tasks of one name.
+        """
         if self.tasks is not None:
-            return self.tasks
-        folder = self.path(self.folder)
-        files = sorted(folder.glob("*.bddl"))
-        if not files:
-            raise MissingDataError(
-                f"{self.source}: suite {self.name!r} names {folder}, which holds no .bddl file"
-            )
-        for file in files:
-            if not re.fullmatch(STEM, file.stem):
-                raise DataError(file, "the name of a task holds letters, digits, '_', '-' and '.', no spaces")
-        return tuple(file.stem for file in files)
+            return dict.fromkeys(self.tasks, self.task_axis)
+        found: dict[str, TaskAxis | None] = {}
+        for axis, folder in self.places.items():
+            stems = sorted(p.stem for p in folder.glob("*.bddl"))
+            if not stems:
+                raise MissingDataError(
+                    f"{self.source}: suite {self.name!r} names {folder}, which holds no .bddl file"
+                )
+            for stem in stems:
+                if stem in found:
+                    raise DataError(self.source, f"{self.name}/{stem} is in two of the suite's folders")
+                found[stem] = axis
+        return found
 
     def task(self, stem: str) -> Task:
         """Build the task called `stem`."""
-        stems = self.stems()
-        if stem not in stems:
-            raise UnknownNameError("task", f"{self.name}/{stem}", [f"{self.name}/{s}" for s in stems])
-        bddl = self.path(self.folder) / f"{stem}.bddl"
+        axes = self.axes()
+        if stem not in axes:
+            raise UnknownNameError("task", f"{self.name}/{stem}", [f"{self.name}/{s}" for s in axes])
+        axis = axes[stem]
+        bddl = self.places[axis] / f"{stem}.bddl"
+        problem = read_problem(bddl) if self.instruction == "language" else None
         init = None if self.init_states is None else self.path(self.init_states) / f"{stem}.pruned_init"
+        # What must be in the hand cannot be let go.
+        in_hand = problem is not None and any(literal.name in IN_HAND for literal in problem.goal)
         return Task(
-            suite=self.name, stem=stem, index=stems.index(stem), bddl=bddl,
-            instruction=self._instruction(stem, bddl),
+            suite=self.name, stem=stem, index=list(axes).index(stem), bddl=bddl,
+            instruction=_words_of(stem) if problem is None else problem.language,
             budget=Budget(self.budget.steps, self.budget.time_s),
             substep_s=self.substep_s, tick_s=self.tick_s, policy_period_s=self.policy_period_s,
-            split=self.split, axis=self.task_axis, init_states=init, settle_steps=self.settle_steps,
-            success_hold_s=self.success.hold_s, success_open_gripper=self.success.open_gripper,
+            split=self.split, axis=axis, published="" if problem is None else problem.published,
+            init_states=init, settle_steps=self.settle_steps,
+            success_hold_s=self.success.hold_s,
+            success_open_gripper=self.success.open_gripper and not in_hand,
             observation_height_px=self.observation_px[0], observation_width_px=self.observation_px[1],
             cameras=self.cameras,
         )  # fmt: skip
 
-    def _instruction(self, stem: str, bddl: Path) -> str:
-        if self.instruction == "file_name":
-            return re.sub(r"^[A-Z_]+_SCENE\d+_", "", stem).replace("_", " ")
-        return read_problem(bddl).language
+
+def _words_of(stem: str) -> str:
+    """The instruction in a file's name, as LIBERO's benchmark reads it."""
+    return re.sub(r"^[A-Z_]+_SCENE\d+_", "", stem).replace("_", " ")
 
 
 def data_folders(kind: Literal["tasks", "policies"]) -> list[Path]:

@@ -19,7 +19,7 @@ def suites() -> list[Row]:
     for name, suite in catalog.suites().items():
         try:
             count: int | None = len(suite.stems())
-            here = suite.path(suite.folder).is_dir()
+            here = all(folder.is_dir() for folder in suite.places.values())
         except MissingDataError:
             count, here = len(suite.tasks) if suite.tasks else None, False
         rows.append(
@@ -44,10 +44,10 @@ def tasks(names: Sequence[str], axes: Sequence[str]) -> list[Row]:
             raise UnknownNameError("task axis", axis, TASK_AXES)
     chosen = [catalog.suite(name) for name in names] or list(catalog.suites().values())
     return [
-        {"task": f"{suite.name}/{stem}", "index": index, "axis": suite.task_axis, "split": suite.split}
+        {"task": f"{suite.name}/{stem}", "index": index, "axis": axis, "split": suite.split}
         for suite in chosen
-        if not axes or suite.task_axis in axes
-        for index, stem in enumerate(suite.stems())
+        for index, (stem, axis) in enumerate(suite.axes().items())
+        if not axes or axis in axes
     ]
 
 

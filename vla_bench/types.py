@@ -54,6 +54,7 @@ class Task:
         policy_period_s: One policy step; one `TaskEnv.step`.
         split: In (`id`) or out of (`ood`) the training distribution.
         axis: The generalisation axis that the task tests, if any.
+        published: The published task that this one mirrors; two prompts of one scene share it.
         init_states: File of initial states, one row an episode, where the suite has one.
         settle_steps: Policy steps with `settle_action` before the episode begins; not counted.
         settle_action: The command during settling.
@@ -74,6 +75,7 @@ class Task:
     policy_period_s: float
     split: Literal["id", "ood"] = "id"
     axis: TaskAxis | None = None
+    published: str = ""
     init_states: Path | None = None
     settle_steps: int = 0
     settle_action: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)

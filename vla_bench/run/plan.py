@@ -140,14 +140,14 @@ def _tasks(study: Study, problems: list[str]) -> list[tuple[Suite, str]]:
             if stem not in suite.stems():
                 raise UnknownNameError("task", task_id, [f"{name}/{known}" for known in suite.stems()])
             found[name, stem] = suite
-    kept = [(suite, stem) for (_, stem), suite in found.items() if _on_axis(study, suite)]
+    kept = [(suite, stem) for (_, stem), suite in found.items() if _on_axis(study, suite, stem)]
     if found and not kept:
         problems.append(f"none of its {len(found)} tasks tests {' or '.join(study.task_axis)} generalisation")
     return kept
 
 
-def _on_axis(study: Study, suite: Suite) -> bool:
-    return not study.task_axis or suite.task_axis in study.task_axis
+def _on_axis(study: Study, suite: Suite, stem: str) -> bool:
+    return not study.task_axis or suite.axes()[stem] in study.task_axis
 
 
 def _check_arm(arm: Arm, problems: list[str]) -> None:
