@@ -87,6 +87,16 @@ class Controller:
         self._grip = np.zeros(2)
         self._grip_sign = np.zeros(2)
 
+    def adopt(self, other: Controller) -> None:
+        """Continue from another controller that has just been reset, of the same arm in another scene."""
+        self.reset()
+        stale, its = self._stale, other._stale
+        assert stale is not None
+        assert its is not None, "the other controller has not moved since its reset"
+        for name in ("x", "R", "q", "qd", "J", "v", "M"):
+            getattr(stale, name)[...] = getattr(its, name)
+        self._goal_R = other._goal_R.copy()
+
     def advance(
         self, command: Array | None, substeps: int, snapshot_at: int, snapshot: Callable[[], None]
     ) -> None:

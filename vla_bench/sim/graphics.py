@@ -15,6 +15,7 @@ import importlib
 import os
 import threading
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -79,6 +80,7 @@ class SceneRenderer:
         self._view = mujoco.MjvCamera()
         self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._memory: _Memory | None = None
+        self._repainted: set[int] = set()
 
     def render(self, data: mujoco.MjData, camera: str | int, height_px: int, width_px: int) -> Image:
         """Return the picture of a camera as (H, W, 3) uint8, top row first.
@@ -121,6 +123,10 @@ class SceneRenderer:
                     geom_of[item.segid + 1] = item.objid
         return geom_of[colors.astype(np.int32) @ np.array([1, 1 << 8, 1 << 16], dtype=np.int32)]
 
+    def upload(self, textures: Iterable[int]) -> None:
+        """Show the pixels that these textures of the model have now, from the next picture on."""
+        self._repainted |= set(textures)
+
     def close(self) -> None:
         """Free the graphics memory; a later picture would allocate it anew."""
         if self._memory is not None:
@@ -159,6 +165,9 @@ class SceneRenderer:
             discard = weakref.finalize(self, context.discarded.append, buffers)
             discard.atexit = False  # the GL context takes everything with it
             self._memory = _Memory(scene, buffers, discard)
+            self._repainted.clear()  # all textures have just been uploaded
+        while self._repainted:
+            mujoco.mjr_uploadTexture(self.model, self._memory.buffers, self._repainted.pop())
         return self._memory
 
     def _camera_index(self, camera: str | int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,10 @@ from vla_bench.sim.categories import Category
 from vla_bench.sim.mjcf import Part, merge_assets, object_body
 from vla_bench.sim.robot import append_sections, build_robot
 from vla_bench.sim.workspaces import Workspace, build_arena, workspace
+
+# Textures, with a material each, of pictures alone: for things without a texture that are to look otherwise.
+SPARE_TEXTURES = tuple(f"spare{number}" for number in range(6))
+SPARE_TEXTURE_PX = 256
 
 _TETRAHEDRON = "0 0 0 .01 0 0 0 .01 0 0 0 .01"
 _COMPILER_CACHE_BYTES = 100 << 20
@@ -99,12 +103,18 @@ class Scene:
         return self._compile(ET.tostring(root, encoding="unicode"))
 
     def picture_model(self) -> mujoco.MjModel:
-        """Compile the scene as it looks.
+        """Compile the scene as it looks, with spare textures that nothing wears.
 
         Raises:
             DataError: As `physics_model`; also for a broken texture.
         """
-        return self._compile(self.xml)
+        root = ET.fromstring(self.xml)
+        asset = _child(root, "asset")
+        for name in SPARE_TEXTURES:
+            size = str(SPARE_TEXTURE_PX)
+            ET.SubElement(asset, "texture", name=name, type="2d", builtin="flat", width=size, height=size)
+            ET.SubElement(asset, "material", name=name, texture=name, texrepeat="1 1")
+        return self._compile(ET.tostring(root, encoding="unicode"))
 
     def _compile(self, xml: str) -> mujoco.MjModel:
         # The compiler keeps what it decoded; robots and arenas come again, the rest would pile up.
@@ -119,8 +129,12 @@ class Scene:
             _return_freed_memory()
 
 
-def build_scene(problem: Problem) -> Scene:
+def build_scene(problem: Problem, changes: Sequence[tuple[str, Callable[[Part], None]]] = ()) -> Scene:
     """Compose the scene of a problem.
+
+    Args:
+        problem: What is there.
+        changes: (instance, change): changes of single objects' model files, in order.
 
     Raises:
         UnknownNameError: Unknown problem type or object category; names file, line and the nearest.
@@ -147,7 +161,8 @@ def build_scene(problem: Problem) -> Scene:
     parts: dict[str, Part] = {}
     items: dict[str, Item] = {}
     for name, free in (movable | fixed).items():
-        items[name], parts[name] = _load_item(problem, name, movable=free)
+        own = [change for target, change in changes if target == name]
+        items[name], parts[name] = _load_item(problem, name, own, movable=free)
 
     robot = build_robot(robosuite_assets(), place)
     root = Part(robosuite_assets() / "base.xml").root
@@ -179,10 +194,14 @@ def _return_freed_memory() -> None:
         trim(0)
 
 
-def _load_item(problem: Problem, name: str, *, movable: bool) -> tuple[Item, Part]:
+def _load_item(
+    problem: Problem, name: str, changes: Sequence[Callable[[Part], None]], *, movable: bool
+) -> tuple[Item, Part]:
     category = (problem.objects if movable else problem.fixtures)[name]
     found = categories.find(category, where=f"{problem.source}:{problem.lines[name]}: ")
     part = Part(found.path)
+    for change in changes:
+        change(part)
     item = Item(
         name, found, movable,
         radius=float(part.site_pos("horizontal_radius_site")[0]),

@@ -23,6 +23,7 @@ from vla_bench.errors import (
     UnknownNameError,
 )
 from vla_bench.sim.controller import Backend, Controller
+from vla_bench.sim.edits import NO_EDITS, Blueprint, Edits, ModelState, set_constants
 from vla_bench.sim.init_states import read_init_states
 from vla_bench.sim.placement import Draw, ModernStream, Placer
 from vla_bench.sim.predicates import Predicates, joint_names
@@ -30,7 +31,7 @@ from vla_bench.sim.robot import FINGERS, GRIPPER_REST_QPOS, HAND_BODY, JOINTS, R
 from vla_bench.sim.scene import Scene, build_scene
 from vla_bench.sim.state import Observer
 from vla_bench.sim.window import Window
-from vla_bench.types import Array, CameraView, Episode, Observation, Task
+from vla_bench.types import Array, CameraView, Episode, Observation, Predicate, Task
 
 # model builds of a fresh original environment at its first reset: one in the constructor, one in reset()
 _FIRST_RESET_BUILDS = 2
@@ -42,14 +43,26 @@ class MujocoSimulation:
     Args:
         task: What to simulate.
         backend: `numba`, the default, or `numpy`, the reference that parity is judged with.
+        blueprint: How the scene differs from the task's file; such a simulation starts from the state of
+            another one (`start_from`), since its own objects have no place in the file.
+        namespace: Whose seeds built-in scenes are drawn with.
 
     Raises:
         MissingDataError, DataError, UnknownNameError: The task's files cannot be used.
     """
 
-    def __init__(self, task: Task, *, backend: Backend = "numba") -> None:
+    def __init__(
+        self,
+        task: Task,
+        *,
+        backend: Backend = "numba",
+        blueprint: Blueprint = NO_EDITS.blueprint,
+        namespace: seeding.Namespace = "eval",
+    ) -> None:
         self.task = task
-        self.scene = build_scene(read_problem(task.bddl))
+        self.blueprint = blueprint
+        self._namespace: seeding.Namespace = namespace
+        self.scene = build_scene(blueprint.of(read_problem(task.bddl)), blueprint.parts)
         self.model = self.scene.physics_model()
         self.model.opt.timestep = task.substep_s
         self.data = mujoco.MjData(self.model)
@@ -59,10 +72,13 @@ class MujocoSimulation:
         self.cameras = tuple(names)
         for camera in task.cameras:
             self._check_camera(camera)
-        self._placer = Placer(self.scene, self.model)
-        self._sequence = _ResetSequence(self._placer)
-        predicates = Predicates(self.scene, self.model, self.data)
-        self._goal = [predicates.compile(literal) for literal in self.scene.problem.goal]
+        if not blueprint.key:
+            self._placer = Placer(self.scene, self.model)
+            self._sequence = _ResetSequence(self._placer)
+        self._predicates = Predicates(self.scene, self.model, self.data)
+        self._aim_at(self.scene.problem.goal)
+        self.edits = NO_EDITS
+        self._unedited: ModelState | None = None
         self._indicators = _indicators(self.scene, self.model)
         self._site_rgba = _hidden_sites(self.scene, self.model)
         self._observer = Observer(self.scene, self.model)
@@ -85,7 +101,10 @@ class MujocoSimulation:
         seed is the first reset of a fresh environment seeded with it.
         """
         if episode.variation:
-            raise MissingCapabilityError(f"{episode.key}: this simulation has no variations")
+            raise MissingCapabilityError(
+                f"{episode.key}: this simulation has no variations; vla_bench.axes.build_simulation makes one"
+            )
+        self._undo_edits()
         if episode.init_state is None:
             self._reset_to(self._draw_seeded(episode))
             self._lag = 0
@@ -100,7 +119,7 @@ class MujocoSimulation:
     def _draw_seeded(self, episode: Episode) -> Draw:
         assert episode.seed is not None, episode
         if self.scene.place.builtin:
-            stream = ModernStream(seeding.generator("eval", episode.task_id, episode.seed))
+            stream = ModernStream(seeding.generator(self._namespace, episode.task_id, episode.seed))
         else:
             stream = seeding.libero_stream(episode.seed)
         return self._placer.sample(stream, _FIRST_RESET_BUILDS)
@@ -152,6 +171,78 @@ class MujocoSimulation:
         self._begin()
         self._show_indicators()
 
+    def start_from(self, other: MujocoSimulation) -> None:
+        """Put what both scenes have into the state that `other` is in, just after its reset."""
+        self._undo_edits()
+        model, data = self.model, self.data
+        mujoco.mj_resetData(model, data)
+        model.site_rgba[:] = self._site_rgba
+        for name, item in self.scene.items.items():
+            if name in other.scene.items and not item.movable:
+                body, same = model.body(item.body).id, other.model.body(item.body).id
+                model.body_pos[body] = other.model.body_pos[same]
+                model.body_quat[body] = other.model.body_quat[same]
+        known = {other.model.joint(j).name for j in range(other.model.njnt)}
+        for name in (model.joint(j).name for j in range(model.njnt)):
+            if name in known:
+                data.joint(name).qpos[:] = other.data.joint(name).qpos
+                data.joint(name).qvel[:] = other.data.joint(name).qvel
+        data.time = other.data.time
+        mujoco.mj_forward(model, data)
+        self.controller.adopt(other.controller)
+        self._lag = other._lag
+        self._begin()
+
+    # ── vary ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def apply(self, edits: Edits) -> None:
+        """Change the episode that has just been reset; the next reset undoes it. Nothing is compiled.
+
+        Raises:
+            DataError: A literal of the new goal cannot be evaluated.
+        """
+        model, data = self.model, self.data
+        if edits.model:
+            self._unedited = ModelState(model)
+            for change in edits.model:
+                change(self)
+            set_constants(model)
+        arm = data.qpos[self._arm_qpos].copy()
+        for change in edits.start:
+            change(self)
+        if edits.model or edits.start:
+            mujoco.mj_forward(model, data)
+        if not np.array_equal(arm, data.qpos[self._arm_qpos]):
+            self.controller.reset()
+        if edits.goal is not None:
+            self._aim_at(edits.goal)
+        self._window.dress(edits.canvas)
+        self.edits = edits
+        self._begin()
+
+    def _undo_edits(self) -> None:
+        if self._unedited is not None:
+            self._unedited.restore()
+            self._unedited = None
+        if self.edits.goal is not None:
+            self._aim_at(self.scene.problem.goal)
+        self._window.dress(())
+        self.edits = NO_EDITS
+
+    def _aim_at(self, goal: tuple[Predicate, ...]) -> None:
+        self.goal = goal
+        self._goal = [self._predicates.compile(literal) for literal in goal]
+
+    @property
+    def instruction(self) -> str:
+        """What the policy is told."""
+        return self.task.instruction if self.edits.instruction is None else self.edits.instruction
+
+    @property
+    def start_time_s(self) -> float:
+        """Physics time at which the episode began."""
+        return self._start_time_s
+
     def _begin(self) -> None:
         self._start_time_s = self.data.time
         self._ticks = 0
@@ -175,6 +266,8 @@ class MujocoSimulation:
                     f"{self.task.id} takes actions of shape ({self.action_size},) with finite numbers, "
                     f"got shape {command.shape}: {command}"
                 )
+        for act in self.edits.tick:
+            act(self)
         self._show_indicators()
         self._ticks += 1
         substeps = self.task.substeps_per_tick
@@ -240,10 +333,12 @@ class MujocoSimulation:
         for view in views:
             self._check_camera(view.name)
         images = self._window.pictures(views, self._seen.qpos, self.model) if views else {}
+        for effect in self.edits.lens:
+            images = {name: effect(image, name, self.time_ns) for name, image in images.items()}
         state = None
         if privileged:
-            state = self._observer.snapshot(self._seen.qpos, self.time_ns, self.satisfied)
-        return Observation(images, proprio, self.task.instruction, self.time_ns, state)
+            state = self._observer.snapshot(self._seen.qpos, self.time_ns, self.goal, self.satisfied)
+        return Observation(images, proprio, self.instruction, self.time_ns, state)
 
     def _check_camera(self, name: str) -> None:
         if name not in self.cameras:
@@ -266,7 +361,7 @@ class MujocoSimulation:
     @property
     def stages(self) -> tuple[str, ...]:
         """The literals that hold."""
-        return tuple(str(p) for p, done in zip(self.scene.problem.goal, self.satisfied, strict=True) if done)
+        return tuple(str(p) for p, done in zip(self.goal, self.satisfied, strict=True) if done)
 
     @property
     def drawn(self) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from vla_bench.sim.predicates import collision_geoms, joint_names
 from vla_bench.sim.robot import FINGERS, GRIP_SITE
 from vla_bench.sim.scene import Item, Scene
-from vla_bench.types import Array, Boxes, Entity, JointState, RegionState, WorldState
+from vla_bench.types import Array, Boxes, Entity, JointState, Predicate, RegionState, WorldState
 
 _GEOM = mujoco.mjtGeom
 
@@ -32,8 +32,10 @@ class Observer:
             for name, ids in self._geoms.items()
         }
 
-    def snapshot(self, qpos: Array, time_ns: int, satisfied: tuple[bool, ...]) -> WorldState:
-        """Return the world in the configuration `qpos`."""
+    def snapshot(
+        self, qpos: Array, time_ns: int, goal: tuple[Predicate, ...], satisfied: tuple[bool, ...]
+    ) -> WorldState:
+        """Return the world in the configuration `qpos`, with the goal and which of its literals hold."""
         data = self._data
         data.qpos[:] = qpos
         mujoco.mj_kinematics(self._model, data)
@@ -42,7 +44,7 @@ class Observer:
             grip_pos=data.site_xpos[self._grip].copy(),
             grip_mat=data.site_xmat[self._grip].reshape(3, 3).copy(),
             gripper_qpos=data.qpos[self._fingers].copy(),
-            goal=self._scene.problem.goal,
+            goal=goal,
             satisfied=satisfied,
             entities={name: self._entity(item, data) for name, item in self._scene.items.items()},
             regions={name: self._region(name, data) for name in self._scene.sites},
