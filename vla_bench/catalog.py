@@ -148,6 +148,9 @@ class Suite(FileModel):
                     f"{self.source}: suite {self.name!r} names {folder}, which holds no .bddl file"
                 )
             for stem in stems:
+                if not re.fullmatch(STEM, stem):
+                    problem = "the name of a task holds letters, digits, '_', '-' and '.', but no spaces"
+                    raise DataError(folder / f"{stem}.bddl", problem)
                 if stem in found:
                     raise DataError(self.source, f"{self.name}/{stem} is in two of the suite's folders")
                 found[stem] = axis

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,18 +129,37 @@ def check_files(paths: Iterable[Path], root: Path | None = None) -> None:
         root: LIBERO's data folder; by default the one in use.
 
     Raises:
-        MissingDataError: One is not there; says how to get it.
+        MissingDataError: One is not there; says how to get it where it is LIBERO's.
         DataError: One is shorter or longer than LIBERO's file and its stand-in.
     """
-    root = root or catalog.libero_root()
     for path in paths:
+        why = remedy(path, root)
         if not path.is_file():
-            raise MissingDataError(f"{path}: no such file; {HOW_TO_GET}")
-        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else ""
-        known = libero_files().get(name)
-        size = path.stat().st_size
-        if known and size not in (known.size, known.standin_size):
-            raise DataError(path, f"has {size} bytes, LIBERO's file has {known.size}; {HOW_TO_GET}")
+            raise MissingDataError(f"{path}: no such file{why}")
+        if why:
+            raise DataError(path, why.removeprefix("; "))
+
+
+def remedy(path: Path, root: Path | None = None) -> str:
+    """The end of an error's sentence about a file: what is wrong with it and how to get it.
+
+    Empty for a file that is not LIBERO's, or has the size of LIBERO's or of its stand-in.
+
+    Args:
+        path: The file.
+        root: LIBERO's data folder; by default the one in use.
+    """
+    try:
+        name = Path(os.path.normpath(path)).relative_to(root or catalog.libero_root()).as_posix()
+        known = libero_files()[name]
+    except (ValueError, KeyError, MissingDataError):
+        return ""
+    if not path.is_file():
+        return f"; {HOW_TO_GET}"
+    size = path.stat().st_size
+    if size in (known.size, known.standin_size):
+        return ""
+    return f"; has {size} bytes, LIBERO's file has {known.size}; {HOW_TO_GET}"
 
 
 def robosuite_assets() -> Path:

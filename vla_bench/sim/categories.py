@@ -14,7 +14,8 @@ from math import pi
 from pathlib import Path
 
 from vla_bench import catalog
-from vla_bench.errors import MissingDataError, UnknownNameError
+from vla_bench.errors import MissingDataError, UnknownNameError, suggest
+from vla_bench.sim.assets import check_files, libero_files
 
 Range = tuple[float, float]
 
@@ -115,12 +116,21 @@ def find(name: str, where: str = "") -> Category:
     try:
         known = _libero_models(catalog.libero_root() / "assets")
     except MissingDataError as error:
-        raise MissingDataError(f"{where}object category {name!r} is not built in, and {error}") from error
+        near = suggest(name, sorted(_builtin_names()))
+        raise MissingDataError(f"{where}object category {name!r} is not built in{near}; {error}") from error
     if name not in known:
+        _refuse_missing_model(name)
         raise UnknownNameError("object category", name, [*known, *_builtin_names()], where=where.rstrip(": "))
     path = known[name]
     folder = path.parent.name if path.parent.name in _FOLDERS else path.parent.parent.name
     return Category(name, path, _ROTATIONS.get(name, _FOLDERS[folder]), _ARTICULATIONS.get(name))
+
+
+def _refuse_missing_model(name: str) -> None:
+    """A category that LIBERO has and this folder lacks is not unknown."""
+    for file in libero_files():
+        if file.startswith("assets/") and file.endswith(f"/{name}.xml"):
+            check_files([catalog.libero_root() / file])
 
 
 def _builtin_names() -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vla_bench.errors import DataError, MissingDataError
+from vla_bench.sim.assets import remedy
 
 # what a pickled numpy array names; everything else is refused
 _ALLOWED = {
@@ -46,13 +47,9 @@ def read_init_states(path: Path) -> np.ndarray:
             (member,) = [name for name in archive.namelist() if name.endswith("data.pkl")]
             array = _ArrayUnpickler(io.BytesIO(archive.read(member))).load()
     except FileNotFoundError as error:
-        raise MissingDataError(
-            f"{path}: no such file of initial states; `vla-bench assets libero` fetches it"
-        ) from error
+        raise MissingDataError(f"{path}: no such file of initial states{remedy(path)}") from error
     except Exception as error:  # a damaged pickle raises anything
-        raise DataError(
-            path, f"is not a file of initial states ({error}); `vla-bench assets libero` fetches it anew"
-        ) from error
+        raise DataError(path, f"is not a file of initial states: {error}{remedy(path)}") from error
     if not isinstance(array, np.ndarray) or array.dtype != np.float64 or array.ndim != 2:
         found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise DataError(path, f"holds {found}, expected a two-dimensional float64 array")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vla_bench.errors import DataError, MissingDataError
+from vla_bench.sim.assets import remedy
 
 # attributes that hold the name of an element, its own or another's
 _NAME_ATTRIBUTES = frozenset(
@@ -33,9 +34,10 @@ class Part:
         try:
             root = ET.fromstring(path.read_bytes())
         except FileNotFoundError as error:
-            raise MissingDataError(f"{path}: no such model file") from error
+            raise MissingDataError(f"{path}: no such model file{remedy(path)}") from error
         except ET.ParseError as error:
-            raise DataError(path, f"is not valid XML: {error}", line=error.position[0]) from error
+            problem = f"is not valid XML: {error}{remedy(path)}"
+            raise DataError(path, problem, line=error.position[0]) from error
         self.root = root
         self.worldbody = self._section("worldbody")
         self.asset = self._section("asset")

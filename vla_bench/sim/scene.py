@@ -15,10 +15,10 @@ from pathlib import Path
 
 import mujoco
 
-from vla_bench.bddl import Problem
-from vla_bench.errors import DataError, UnknownNameError
+from vla_bench.bddl import Problem, read_problem
+from vla_bench.errors import DataError, UnknownNameError, VlaBenchError
 from vla_bench.sim import categories
-from vla_bench.sim.assets import check_files, robosuite_assets
+from vla_bench.sim.assets import check_files, remedy, robosuite_assets
 from vla_bench.sim.categories import Category
 from vla_bench.sim.mjcf import Part, merge_assets, object_body
 from vla_bench.sim.robot import append_sections, build_robot
@@ -127,6 +127,15 @@ class Scene:
             raise DataError(self.problem.source, f"MuJoCo cannot build the scene: {error}") from error
         finally:
             _return_freed_memory()
+
+
+def read_task(path: Path) -> Problem:
+    """Read a task file as `read_problem` does; where it is LIBERO's, an error says how to get it."""
+    try:
+        return read_problem(path)
+    except VlaBenchError as error:
+        error.args = (f"{error}{remedy(path)}",)
+        raise
 
 
 def build_scene(problem: Problem, changes: Sequence[tuple[str, Callable[[Part], None]]] = ()) -> Scene:

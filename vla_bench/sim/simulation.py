@@ -14,7 +14,6 @@ import mujoco
 import numpy as np
 
 from vla_bench import seeding
-from vla_bench.bddl import read_problem
 from vla_bench.errors import (
     ConventionError,
     DataError,
@@ -28,7 +27,7 @@ from vla_bench.sim.init_states import read_init_states
 from vla_bench.sim.placement import Draw, ModernStream, Placer
 from vla_bench.sim.predicates import Predicates, joint_names
 from vla_bench.sim.robot import FINGERS, GRIPPER_REST_QPOS, HAND_BODY, JOINTS, REST_QPOS
-from vla_bench.sim.scene import Scene, build_scene
+from vla_bench.sim.scene import Scene, build_scene, read_task
 from vla_bench.sim.state import Observer
 from vla_bench.sim.window import Window
 from vla_bench.types import Array, CameraView, Episode, Observation, Predicate, Task
@@ -62,7 +61,7 @@ class MujocoSimulation:
         self.task = task
         self.blueprint = blueprint
         self._namespace: seeding.Namespace = namespace
-        self.scene = build_scene(blueprint.of(read_problem(task.bddl)), blueprint.parts)
+        self.scene = build_scene(blueprint.of(read_task(task.bddl)), blueprint.parts)
         self.model = self.scene.physics_model()
         self.model.opt.timestep = task.substep_s
         self.data = mujoco.MjData(self.model)
