@@ -85,8 +85,8 @@ class Actuating:
         shutting = drive.target == rest_end(joint)
         ordered = leans + holds if shutting and leans else holds + leans
         if not ordered:
-            points = handle(world.link_points(drive.entity, joint.link), joint)
-            ordered = [(Grasp(Pose(points.mean(axis=0), self._arm.home.mat), 0.0), OPEN)]
+            link = world.link_points(drive.entity, joint.link)
+            ordered = [(Grasp(Pose(link[handle(link, joint)].mean(axis=0), self._arm.home.mat), 0.0), OPEN)]
         apart: list[tuple[Grasp, float]] = []
         for grasp, grip in ordered:
             if not any(g == grip and _alike(grasp.pose, other.pose) for other, g in apart):
@@ -103,10 +103,18 @@ class Actuating:
         if distance < 0.008 and angle < 0.12:
             self._enter("grip" if self._contact.grip == OPEN else "move", world)
             return Motion(goal, CLOSE)
-        if self._elapsed_s(world) > _PATIENCE_S:
+        if self._stalled(world, distance + 0.1 * angle) or self._elapsed_s(world) > _PATIENCE_S:
             return self._give_up(world)
         over = clearance(state.grip_pos, goal.pos, world.others(), np.zeros((0, 3)))
         return Motion(approach(goal, state, over, self._arm), self._contact.grip)
+
+    def _stalled(self, world: World, error: float) -> bool:
+        """Whether the error (m) has not become smaller for a while."""
+        now, (since, least) = world.state.time_ns, self._progress
+        if error < least - 0.004:
+            self._progress = (now, error)
+            return False
+        return now - since > 1.5e9
 
     def _grip(self, world: World) -> Motion:
         assert self._contact is not None
@@ -176,15 +184,20 @@ def _holds(world: World, drive: Drive, arm: Arm) -> list[Grasp]:
     """Grasps of the handle of a link, the best first; far from a hinge is better."""
     joint = drive.state(world)
     link = world.link_points(drive.entity, joint.link)
-    grip_points = handle(link, joint)
+    on_handle = handle(link, joint)
+    grip_points = link[on_handle]
     centre = grip_points.mean(axis=0)
     sign = float(np.sign(away_end(joint) - rest_end(joint)))
     inward = unit(-direction(centre[None], joint, sign)[0] * (1.0, 1.0, 0.0))
-    frames: list[Array] = upright_frames(arm.home.mat)
+    frames: list[Array] = upright_frames(arm.home.mat, 24, 2.0 * np.pi)
     if np.linalg.norm(inward) > 0.5:
         frames = frames + tilted_frames(inward, np.radians([0.0, 15.0, 30.0, 45.0, 60.0]))
-    off_handle = link[~(link[:, None] == grip_points[None]).all(axis=2).any(axis=1)]
-    others = np.concatenate([world.rest_points(drive.entity, joint.link), off_handle])
+    others = np.concatenate([world.rest_points(drive.entity, joint.link), link[~on_handle]])
     found = grasps(grip_points, others, world.floor, frames, arm)
     end = drive.remaining(world)
-    return sorted(found, key=lambda grasp: grasp.cost + arm.strain(moved(grasp.pose, joint, end)))
+    turn = float(end * joint.axis[2]) if joint.kind == "hinge" else 0.0
+
+    def cost(grasp: Grasp) -> float:
+        return grasp.cost + arm.strain(moved(grasp.pose, joint, end)) + arm.twist(grasp.pose.mat, turn)
+
+    return sorted(found, key=cost)

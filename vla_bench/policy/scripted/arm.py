@@ -43,6 +43,12 @@ class Arm:
         stretch = self.stretch(pose)
         return max(0.0, stretch - 0.62) + 20.0 * max(0.0, stretch - LIMIT)
 
+    def twist(self, mat: Array, by: float = 0.0) -> float:
+        """Cost (m) of turning the wrist from its rest to `mat` and `by` (rad, about the vertical) further."""
+        angle = np.arctan2(mat[1, 0], mat[0, 0]) - np.arctan2(self.home.mat[1, 0], self.home.mat[0, 0])
+        wrapped = (angle + np.pi) % (2 * np.pi) - np.pi
+        return 0.05 * max(0.0, abs(wrapped + by) - 1.8)
+
     def lower(self, pose: Pose) -> Pose:
         """The nearest reachable pose below, or inwards where there is none."""
         offset = self._offset(pose) + self.shoulder

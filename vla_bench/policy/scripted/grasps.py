@@ -20,7 +20,8 @@ from vla_bench.types import Array
 
 _GAP = 0.014  # stretches that are nearer to each other than a finger tip is thick count as one
 _HARD, _SOFT = 0.003, 0.005  # air (m) around the hand that must and should be free
-_REACH = 0.08  # length (m) of the straight piece before the grasp
+_REACH = 0.10  # length (m) of the straight piece before a tilted grasp; from above, the way is longer
+_REACH_DOWN = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,11 @@ class Grasp:
     cost: float
 
 
-def upright_frames(home: Array, count: int = 16) -> list[Array]:
-    """Orientations that approach from above, spread over half a turn around `home` (the fingers are alike)."""
+def upright_frames(home: Array, count: int = 16, span: float = np.pi) -> list[Array]:
+    """Orientations that approach from above, spread over `span` around `home`; the fingers are alike."""
     x = unit(np.array([home[0, 0], home[1, 0], 0.0]))
     level = np.stack([x, np.cross(-UP, x), -UP], axis=1)
-    turns = np.linspace(-np.pi / 2, np.pi / 2, count, endpoint=False)
+    turns = np.linspace(-span / 2, span / 2, count, endpoint=False)
     return [rotation(UP, turn) @ level for turn in sorted(turns, key=abs)]
 
 
@@ -78,17 +79,18 @@ def _at(mat: Array, body: Array, others: Array, centre: Array, floor: float, arm
         return []
     places = places[_above_floor(places[:, :3] @ mat.T + centre, mat, floor)]
     foreign = (others - centre) @ mat
-    foreign = foreign[_sweeps_over(foreign, places)]
-    around = np.concatenate([points[_sweeps_over(points, places)], foreign])
+    reach = _REACH_DOWN if mat[2, 2] < -0.95 else _REACH
+    foreign = foreign[_sweeps_over(foreign, places, reach)]
+    around = np.concatenate([points[_sweeps_over(points, places, reach)], foreign])
     places = places[~_encloses(places, foreign)]
-    places = places[~_touches(places, around, _HARD)]
+    places = places[~_touches(places, around, reach, _HARD)]
     if not len(places):
         return []
     cost = (
         np.linalg.norm(places[:, :2], axis=1)
         + 0.5 * places[:, 3]
         + 0.04 * (1.0 - np.minimum(places[:, 4] / 0.016, 1.0))
-        + 0.02 * _touches(places, around, _SOFT)
+        + 0.02 * _touches(places, around, reach, _SOFT)
         + _posture_cost(mat, arm.home.mat)
     )
     poses = [Pose(place[:3] @ mat.T + centre, mat) for place in places]
@@ -153,9 +155,9 @@ def _above_floor(pos: Array, mat: Array, floor: float) -> Array:
     return pos[:, 2] + (all_corners.reshape(-1, 3) @ mat.T)[:, 2].min() > floor + 0.002
 
 
-def _sweeps_over(points: Array, places: Array) -> Array:
+def _sweeps_over(points: Array, places: Array, reach: float) -> Array:
     """(M,) points that any of the hands could touch at all."""
-    low, high = gripper.boxes(gripper.HALF_OPENING, _REACH)
+    low, high = gripper.boxes(gripper.HALF_OPENING, reach)
     if not len(places):
         return np.zeros(len(points), dtype=bool)
     low = low.min(axis=0) + places[:, :3].min(axis=0) - _SOFT
@@ -170,9 +172,9 @@ def _encloses(places: Array, points: Array) -> Array:
     return _any_inside(places, points, low, high)
 
 
-def _touches(places: Array, points: Array, margin: float) -> Array:
+def _touches(places: Array, points: Array, reach: float, margin: float) -> Array:
     """(K,) whether the open hand, or the way it comes along, contains any of the points."""
-    low, high = gripper.boxes(gripper.HALF_OPENING, _REACH)
+    low, high = gripper.boxes(gripper.HALF_OPENING, reach)
     hit = np.zeros(len(places), dtype=bool)
     # The faces that look at the held stretch keep what the opening leaves; only outer faces have a margin.
     for number, (a, b) in enumerate(zip(low - margin, high + margin, strict=True)):

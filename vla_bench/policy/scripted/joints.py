@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_bench.policy.scripted.geometry import rotation
 from vla_bench.policy.scripted.motion import Pose
@@ -123,17 +124,17 @@ def is_knob(points: Array, joint: JointState) -> bool:
     return bool(lever(centre[None], joint)[0] < 0.35 * lever(points, joint).max())
 
 
-def handle(points: Array, joint: JointState) -> Array:
-    """(N', 3) the part of a link that stands out in the direction in which it opens; of a knob, its top."""
+def handle(points: Array, joint: JointState) -> NDArray[np.bool_]:
+    """(N,) whether points belong to the part of a link that stands out in the direction in which it opens; of a knob, its top."""
     sign = float(np.sign(away_end(joint) - rest_end(joint)))
     if is_knob(points, joint):
         heights = points @ joint.axis * np.sign(joint.axis[2] + 1e-9)
-        return points[heights > heights.max() - 0.03]
+        return heights > heights.max() - 0.03
     if joint.kind == "slide":
         out = points @ (sign * joint.axis)
-        return points[out > out.max() - 0.018]
+        return out > out.max() - 0.018
     # A door: measured from the plane through the axis and the link's middle.
     centre = points.mean(axis=0)
     normal = direction(centre[None], joint, sign)[0]
     out = (points - joint.anchor) @ normal
-    return points[(out > out.max() - 0.018) & (lever(points, joint) > 0.5 * lever(points, joint).max())]
+    return (out > out.max() - 0.018) & (lever(points, joint) > 0.5 * lever(points, joint).max())

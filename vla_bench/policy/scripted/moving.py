@@ -75,6 +75,8 @@ class Moving:
         self._carrying = False
         self._releasing = False
         self._retreat: Pose | None = None
+        self._progress: tuple[int, float] = (0, np.inf)
+        self._jams = 0
         self.phase = "start"
 
     def step(self, world: World) -> Motion | None:
@@ -101,6 +103,7 @@ class Moving:
         if self._hold is None:
             self._hold = self._choose(world)
             self._since_ns, self._closing_since_ns = state.time_ns, None
+            self._progress = (state.time_ns, np.inf)
         goal = self._hold.pose(thing.pos, thing.mat)
         distance, angle = goal.error(state)
         if self._closing_since_ns is not None:
@@ -114,7 +117,8 @@ class Moving:
         if distance < 0.008 and angle < 0.12:
             self._closing_since_ns, self._closing_pose = state.time_ns, goal
             return Motion(goal, CLOSE)
-        if state.time_ns - self._since_ns > _PATIENCE_S * 1e9:
+        late = state.time_ns - self._since_ns > _PATIENCE_S * 1e9
+        if late or self._stalled(state.time_ns, distance + 0.1 * angle):
             return self._give_up(world)
         self.phase = "approach"
         start, others = state.grip_pos, world.others()
@@ -170,6 +174,8 @@ class Moving:
     def _carry(self, world: World) -> Motion:
         self.phase = "carry"
         state = world.state
+        if not self._carrying:
+            self._progress, self._jams = (state.time_ns, np.inf), 0
         self._carrying = True
         if self._place is None:
             hand = (
@@ -180,7 +186,11 @@ class Moving:
             self._place = find_place(world, self.literal, _level(hand, state.grip_mat), self._arm)
         goal = self._place.grip(world, self._name)
         distance, angle = goal.error(state)
-        if distance < 0.010 and angle < 0.15:
+        if self._stalled(state.time_ns, distance + 0.1 * angle):
+            # Something is in the way: think again from here, then let go here.
+            self._jams += 1
+            self._place, self._progress = None, (state.time_ns, np.inf)
+        if (distance < 0.010 and angle < 0.15) or self._jams > 1:
             self._releasing, self._since_ns = True, state.time_ns
             return self._let_go(world, True)  # type: ignore[return-value]
         load = world.points(self._name) - state.grip_pos
@@ -188,10 +198,17 @@ class Moving:
         over = clearance(state.grip_pos, goal.pos, others, load)
         return Motion(approach(goal, state, over, self._arm), CLOSE)
 
+    def _stalled(self, now_ns: int, error: float) -> bool:
+        """Whether the error (m) has not become smaller for a while."""
+        since_ns, least = self._progress
+        if error < least - 0.004:
+            self._progress = (now_ns, error)
+            return False
+        return now_ns - since_ns > 1.5e9
+
     def _let_go(self, world: World, held: bool) -> Motion | None:
         self.phase = "release"
         state = world.state
-        assert self._place is not None
         elapsed = state.time_ns - self._since_ns
         opened = gripper.half_opening(state.gripper_qpos) > 0.036 or elapsed > 0.8e9
         if not opened:

@@ -66,9 +66,7 @@ def _places(world: World, kind: str, name: str, target: str, hand: Array, turn: 
     about = np.array([*middle[:2], origin[2]])
     load = (world.points(name) - origin) @ turned.T + about
     hand_points = _hand_points(state.gripper_qpos) @ hand.T + turned @ (state.grip_pos - origin) + about
-    others = world.others(name)
-    others = others[others[:, 2] < load[:, 2].max()]
-    field = HeightField(others, world.floor, _CELL)
+    field = HeightField(world.others(name), world.floor, _CELL)
     lies = field.rest(load, shifts)
     clear = field.rest(hand_points, shifts) + 0.01
     release = np.maximum(lies + _DROP, clear)

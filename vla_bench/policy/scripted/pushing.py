@@ -28,6 +28,8 @@ def pushes(world: World, drive: Drive, arm: Arm) -> list[Grasp]:
     ways = direction(link, joint, sign)
     contacts = _backs(link, ways, joint.kind == "hinge", lever(link, joint))
     rest = world.rest_points(drive.entity, joint.link)
+    low, high = link.min(axis=0) - 0.3, link.max(axis=0) + 0.3
+    rest = rest[np.all((rest > low) & (rest < high), axis=1)]
     found = []
     for index in contacts:
         way = ways[index]
@@ -51,13 +53,13 @@ def pushes(world: World, drive: Drive, arm: Arm) -> list[Grasp]:
 def _backs(points: Array, ways: Array, hinged: bool, levers: Array) -> Array:
     """Indices of a sample of points that lie on faces which look against the motion."""
     if hinged:
-        behind = np.array([np.min((points - p) @ w) for p, w in zip(points[::1], ways, strict=True)])
-        rows = np.flatnonzero((behind > -0.03) & (levers > 0.6 * levers.max()))
+        far = np.flatnonzero(levers > 0.6 * levers.max())
+        far = far[:: max(1, len(far) // 400)]
+        rows = np.array([row for row in far if np.min((points - points[row]) @ ways[row]) > -0.03], dtype=int)
     else:
         along = points @ ways[0]
         rows = np.flatnonzero(along < along.min() + 0.04)
-    step = max(1, len(rows) // 150)
-    return rows[::step]
+    return rows[:: max(1, len(rows) // 40)]
 
 
 def _pose(contact: Array, way: Array, heading: Array, tilt: float) -> Pose:
@@ -74,5 +76,6 @@ def _touches(pose: Pose, points: Array) -> bool:
     """Whether the closed hand contains any of the points."""
     local = (points - pose.pos) @ pose.mat
     low, high = gripper.boxes(0.0, 0.05)
+    local = local[np.all((local > low.min(axis=0) - 0.002) & (local < high.max(axis=0) + 0.002), axis=1)]
     inside = np.all((local[:, None] > low - 0.002) & (local[:, None] < high + 0.002), axis=2)
     return bool(inside.any())
