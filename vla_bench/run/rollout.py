@@ -192,12 +192,22 @@ def play(run: Rollout, episode: Episode, pacing: str, policy_seed: int) -> dict[
     except PolicyFailure as failure:
         outcome = {"status": "failure", "cause": failure.cause}
     except Exception as error:
-        text = traceback.format_exc()
-        outcome = {"status": "error", "error": ErrorInfo(type(error).__name__, str(error), text)}
+        outcome = _as_error(error)
     else:
         limit = {"steps": "horizon", "time": "time", None: None}[run.ended_by]
         outcome = {"status": "success" if run.succeeded else "failure", "cause": limit}
     return outcome | _measures(run) | {"wall_s": time.perf_counter() - began}
+
+
+def not_played(error: Exception) -> dict[str, Any]:
+    """The outcome of an episode that could not begin, for example because its scene cannot be built."""
+    nothing = dict.fromkeys(("steps", "ticks", "simulated_s", "task_s", "wall_s", "score"), 0)
+    return {**_as_error(error), **nothing, "success_any": False, "success_last": False}
+
+
+def _as_error(error: Exception) -> dict[str, Any]:
+    text = "".join(traceback.format_exception(error))
+    return {"status": "error", "error": ErrorInfo(type(error).__name__, str(error), text)}
 
 
 def _measures(run: Rollout) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from vla_bench.policy.cards import load_policy, read_card
 from vla_bench.run.plan import Plan, WorkItem
 from vla_bench.run.provenance import now
 from vla_bench.run.records import Record, RecordWriter, RunHeader, done_keys, open_run
-from vla_bench.run.rollout import Rollout, check_chunk, play
+from vla_bench.run.rollout import Rollout, check_chunk, not_played, play
 from vla_bench.run.video import Video
 from vla_bench.types import CameraView, Episode, Simulation, Task
 
@@ -33,18 +33,17 @@ def run_plan(plan: Plan, folder: Path, header: RunHeader, on_record: OnRecord = 
         ConventionError: A policy and a suite do not fit.
         VlaBenchError: The folder holds something else, cannot be written, or a policy cannot be loaded.
     """
-    stage = _Stage(plan)
-    stage.preflight()
-    header = open_run(folder, header)
-    fingerprint = header.sessions[-1].fingerprint
-    done = done_keys(folder)
-    todo = [item for item in plan.items if item.key not in done]
-    with RecordWriter(folder) as writer:
-        for item in todo:
-            record = stage.run(item, folder, fingerprint)
-            writer.append(record)
-            on_record(record)
-    stage.close()
+    with contextlib.closing(_Stage(plan)) as stage:
+        stage.preflight()
+        header = open_run(folder, header)
+        fingerprint = header.sessions[-1].fingerprint
+        done = done_keys(folder)
+        todo = [item for item in plan.items if item.key not in done]
+        with RecordWriter(folder) as writer:
+            for item in todo:
+                record = stage.run(item, folder, fingerprint)
+                writer.append(record)
+                on_record(record)
     return len(todo)
 
 
@@ -55,7 +54,7 @@ class _Stage:
         self._plan = plan
         self._policies: dict[tuple[str, str], Policy] = {}
         self._simulation: Simulation | None = None
-        self._filmed: Counter[str] = Counter()
+        self._filmed = _filmed_keys(plan)
 
     def preflight(self) -> None:
         """Load every policy and let each act once in the first task of each suite."""
@@ -71,22 +70,36 @@ class _Stage:
                 _try_one_action(simulation, policy, item.episode)
 
     def run(self, item: WorkItem, folder: Path, fingerprint: str | None) -> Record:
-        """Run one item."""
+        """Run one item; a scene that cannot be built is an error of its episodes, not of the run."""
         started, task, arm = now(), item.task(), item.arm
-        simulation = self._simulate(task)
-        card = read_card(arm.policy)
+        try:
+            simulation = self._simulate(task)
+        except Exception as error:
+            outcome = not_played(error)
+        else:
+            outcome = self._play(item, simulation, folder)
+        return Record.of(
+            arm=arm, episode=item.episode, task=task, study_hash=self._plan.study.hash, key=item.key,
+            worker="0", started_at=started, fingerprint=fingerprint, **outcome,
+        )  # fmt: skip
+
+    def _play(self, item: WorkItem, simulation: Simulation, folder: Path) -> dict[str, Any]:
+        arm = item.arm
         run = Rollout(
             simulation,
             self._policy(arm.policy, arm.precision),
-            chunk_executed=arm.chunk_executed or card.chunk_executed,
+            chunk_executed=arm.chunk_executed or read_card(arm.policy).chunk_executed,
         )
-        video = self._film(item, folder, run)
-        outcome = play(run, item.episode, arm.pacing, policy_seed(item.episode))
-        kept = self._keep(video, outcome["status"], folder)
-        return Record.of(
-            arm=arm, episode=item.episode, task=task, study_hash=self._plan.study.hash, key=item.key,
-            worker="0", started_at=started, fingerprint=fingerprint, video=kept, **outcome,
-        )  # fmt: skip
+        if item.key not in self._filmed:
+            return play(run, item.episode, arm.pacing, policy_seed(item.episode))
+        name = f"{item.episode.key}#{arm.policy}-{arm.precision}-{item.key[:6]}"
+        with Video(folder / "videos" / f"{_file_name(name)}.mp4", simulation) as video:
+            run.on_step = video.add_frame
+            outcome = play(run, item.episode, arm.pacing, policy_seed(item.episode))
+            if outcome["status"] != "success" or self._plan.study.outputs.video != "failures":
+                kept = video.keep()
+                outcome["video"] = None if kept is None else str(kept.relative_to(folder))
+        return outcome
 
     def close(self) -> None:
         """Release the simulation."""
@@ -107,24 +120,15 @@ class _Stage:
             self._policies[name, precision] = load_policy(name, precision)
         return self._policies[name, precision]
 
-    def _film(self, item: WorkItem, folder: Path, run: Rollout) -> Video | None:
-        wanted = self._plan.study.outputs.video
-        filmed = self._filmed[item.arm.key]
-        if wanted == "none" or (isinstance(wanted, int) and filmed >= wanted):
-            return None
-        self._filmed[item.arm.key] += 1
-        name = f"{item.episode.key}#{item.arm.policy}-{item.arm.precision}-{item.key[:6]}"
-        video = Video(folder / "videos" / f"{_file_name(name)}.mp4", run.simulation)
-        run.on_step = video.add_frame
-        return video
 
-    def _keep(self, video: Video | None, status: str, folder: Path) -> str | None:
-        if video is None:
-            return None
-        if self._plan.study.outputs.video == "failures" and status == "success":
-            video.discard()
-            return None
-        return str(video.keep().relative_to(folder))
+def _filmed_keys(plan: Plan) -> set[str]:
+    """Keys of the items that are filmed: of the plan, so that an interrupted run films the same ones."""
+    wanted = plan.study.outputs.video
+    most = {"none": 0, "failures": len(plan.items), "all": len(plan.items)}.get(str(wanted), wanted)
+    filmed: dict[str, list[str]] = {}
+    for item in plan.items:
+        filmed.setdefault(item.arm.key, []).append(item.key)
+    return {key for keys in filmed.values() for key in keys[: int(most)]}
 
 
 def policy_seed(episode: Episode) -> int:

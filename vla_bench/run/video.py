@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from vla_bench.errors import VlaBenchError
 from vla_bench.types import CameraView, Simulation
 
 
 class Video:
     """Writes one frame a policy step; the file appears under its name only when it is kept.
+
+    A context: what has not been kept at its end is thrown away.
 
     Args:
         path: Where the video goes.
@@ -32,17 +36,40 @@ class Video:
             pixelformat="yuv420p", macro_block_size=2, quality=7,
         )  # fmt: skip
 
+        self._frames = 0
+
     def add_frame(self) -> None:
         """Film the present."""
         frame: np.ndarray = self._simulation.observe([self._view]).images[self._view.name]
         self._writer.append_data(frame)
+        self._frames += 1
 
-    def keep(self) -> Path:
-        """Finish the file and return its path."""
+    def keep(self) -> Path | None:
+        """Finish the file and return its path, or None if nothing was filmed.
+
+        Raises:
+            VlaBenchError: Not all of it could be written.
+        """
         self._writer.close()
+        if not self._frames:
+            return None
+        if self._frames_on_disk() != self._frames:  # the encoder says nothing when the disk is full
+            raise VlaBenchError(f"{self.path}: the video could not be written; is the disk full?")
         return self._draft.replace(self.path)
 
-    def discard(self) -> None:
-        """Throw the file away."""
+    def _frames_on_disk(self) -> int:
+        import imageio_ffmpeg
+
+        try:
+            return imageio_ffmpeg.count_frames_and_secs(self._draft)[0] or 0
+        except (OSError, RuntimeError):
+            return 0
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._writer.close()
         self._draft.unlink(missing_ok=True)
