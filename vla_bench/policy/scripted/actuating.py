@@ -8,7 +8,7 @@ from vla_bench.policy.scripted import gripper
 from vla_bench.policy.scripted.arm import Arm
 from vla_bench.policy.scripted.geometry import unit
 from vla_bench.policy.scripted.grasps import Grasp, grasps, tilted_frames, upright_frames
-from vla_bench.policy.scripted.joints import Drive, away_end, direction, drive_for, handle, moved, rest_end
+from vla_bench.policy.scripted.joints import Drive, away_end, direction, drive_for, handle, likely_end, moved, rest_end
 from vla_bench.policy.scripted.motion import CLOSE, OPEN, Motion, Pose, approach, clearance
 from vla_bench.policy.scripted.moving import Fingers
 from vla_bench.policy.scripted.pushing import pushes
@@ -41,7 +41,7 @@ class Actuating:
     def __init__(self, literal: Predicate, arm: Arm) -> None:
         self.literal, self._arm = literal, arm
         self._fingers = Fingers()
-        self._attempt = 0
+        self._failed: list[Contact] = []
         self._drive: Drive | None = None
         self._contact: Contact | None = None
         self._phase_since_ns = 0
@@ -78,21 +78,16 @@ class Actuating:
     # ── contact ────────────────────────────────────────────────────────────────────────────────────────
 
     def _choose(self, world: World, drive: Drive) -> Contact:
-        """The best contact that has not been tried."""
+        """The best contact that has not failed yet."""
         joint = drive.state(world)
         holds = [(grasp, OPEN) for grasp in _holds(world, drive, self._arm)]
         leans = [(push, CLOSE) for push in pushes(world, drive, self._arm)]
-        shutting = drive.target == rest_end(joint)
-        ordered = leans + holds if shutting and leans else holds + leans
-        if not ordered:
-            link = world.link_points(drive.entity, joint.link)
-            ordered = [(Grasp(Pose(link[handle(link, joint)].mean(axis=0), self._arm.home.mat), 0.0), OPEN)]
-        apart: list[tuple[Grasp, float]] = []
-        for grasp, grip in ordered:
-            if not any(g == grip and _alike(grasp.pose, other.pose) for other, g in apart):
-                apart.append((grasp, grip))
-        grasp, grip = apart[self._attempt % len(apart)]
-        return Contact(grasp.pose, joint.qpos, grip)
+        for grasp, grip in sorted(holds + leans, key=lambda found: found[0].cost):
+            if not any(grip == c.grip and _alike(grasp.pose, c.pose(joint)) for c in self._failed):
+                return Contact(grasp.pose, joint.qpos, grip)
+        self._failed.clear()
+        link = world.link_points(drive.entity, joint.link)
+        return Contact(Pose(link[handle(link, joint)].mean(axis=0), self._arm.home.mat), joint.qpos, OPEN)
 
     def _reach(self, world: World) -> Motion:
         state = world.state
@@ -155,7 +150,8 @@ class Actuating:
         return joint is not None and abs(self._drive.remaining(world)) < 0.1 * abs(np.ptp(joint.limits))  # type: ignore[union-attr]
 
     def _give_up(self, world: World) -> Motion | None:
-        self._attempt += 1
+        if self._contact is not None:
+            self._failed.append(self._contact)
         return self._let_go(world)
 
     def _let_go(self, world: World) -> Motion | None:
@@ -194,10 +190,10 @@ def _holds(world: World, drive: Drive, arm: Arm) -> list[Grasp]:
         frames = frames + tilted_frames(inward, np.radians([0.0, 15.0, 30.0, 45.0, 60.0]))
     others = np.concatenate([world.rest_points(drive.entity, joint.link), link[~on_handle]])
     found = grasps(grip_points, others, world.floor, frames, arm)
-    end = drive.remaining(world)
+    end = likely_end(drive.remaining(world), joint)
     turn = float(end * joint.axis[2]) if joint.kind == "hinge" else 0.0
-
-    def cost(grasp: Grasp) -> float:
-        return grasp.cost + arm.strain(moved(grasp.pose, joint, end)) + arm.twist(grasp.pose.mat, turn)
-
-    return sorted(found, key=cost)
+    costs = [
+        grasp.cost + arm.strain(moved(grasp.pose, joint, end)) + arm.twist(grasp.pose.mat, turn)
+        for grasp in found
+    ]
+    return [Grasp(grasp.pose, cost) for grasp, cost in zip(found, costs, strict=True)]

@@ -17,8 +17,9 @@ from vla_bench.types import Array, WorldState
 _SHOULDER_BACK, _SHOULDER_UP = 0.449, 0.075
 # Wrist (joint 6) seen from the grip (m): this far against the approach, and towards the arm.
 _WRIST_UP, _WRIST_BACK = 0.2035, 0.088
-# Distance (m) of wrist and shoulder: 0.719 when stretched. Ways stay within the first, momentum within the
-# second.
+# Distance (m) of wrist and shoulder, with the elbow folded ...
+NEAREST = 0.35
+# ... and with a long arm; 0.719 is stretched. Ways stay within the first, momentum within the second.
 RADIUS, LIMIT = 0.665, 0.685
 
 
@@ -39,9 +40,9 @@ class Arm:
         return float(np.linalg.norm(pose.pos - self._offset(pose) - self.shoulder))
 
     def strain(self, pose: Pose) -> float:
-        """Cost (m) of a pose near the end of the reach, and a large one beyond it."""
+        """Cost (m) of a pose near the end of the reach, and a large one beyond it or too near the shoulder."""
         stretch = self.stretch(pose)
-        return max(0.0, stretch - 0.62) + 20.0 * max(0.0, stretch - LIMIT)
+        return max(0.0, stretch - 0.62) + 20.0 * max(0.0, stretch - LIMIT) + 5.0 * max(0.0, NEAREST - stretch)
 
     def twist(self, mat: Array, by: float = 0.0) -> float:
         """Cost (m) of turning the wrist from its rest to `mat` and `by` (rad, about the vertical) further."""

@@ -178,7 +178,7 @@ def _touches(places: Array, points: Array, reach: float, margin: float) -> Array
     hit = np.zeros(len(places), dtype=bool)
     # The faces that look at the held stretch keep what the opening leaves; only outer faces have a margin.
     for number, (a, b) in enumerate(zip(low - margin, high + margin, strict=True)):
-        if number < 4:
+        if number < gripper.FINGER_BOXES:
             a[0], b[0] = (a[0] + margin, b[0]) if a[0] > 0 else (a[0], b[0] - margin)
         hit |= _any_inside(places, points, a, b)
     return hit

@@ -15,6 +15,7 @@ HALF_OPENING = 0.0395
 # The pads' faces reach over y and z in these ranges (m).
 PAD_Y = 0.008
 PAD_Z = (-0.0116, 0.0044)
+FINGER_BOXES = 6
 # The fingers end here, the palm begins here (m along the approach).
 TIP_Z = 0.0092
 PALM_Z = -0.031
@@ -26,7 +27,7 @@ def half_opening(qpos: Array) -> float:
 
 
 def boxes(opening: Array | float, reach: float = 0.0) -> tuple[Array, Array]:
-    """Lower and upper corners of the hand's boxes, each (…, 6, 3).
+    """Lower and upper corners of the hand's boxes, each (…, 8, 3); the first FINGER_BOXES are the fingers.
 
     Args:
         opening: Half opening (m), any shape.
@@ -34,12 +35,12 @@ def boxes(opening: Array | float, reach: float = 0.0) -> tuple[Array, Array]:
     """
     g = np.asarray(opening, dtype=float)
     zero = np.zeros_like(g)
-    tip, finger = (-0.006, TIP_Z), (-0.0445 - reach, -0.006)
-    spans = [
-        ((g, g + 0.016), 0.0088, tip),
-        ((-g - 0.016, -g), 0.0088, tip),
-        ((g + 0.0005, g + 0.0265), 0.0105, finger),
-        ((-g - 0.0265, -g - 0.0005), 0.0105, finger),
+    # From the tip upwards a finger becomes thicker (x), narrower slices of it in order.
+    slices = ((0.016, 0.0088, (-0.006, TIP_Z)), (0.0235, 0.0105, (-0.02, -0.006)))
+    slices += ((0.0265, 0.0105, (-0.0445 - reach, -0.02)),)
+    spans = [((g, g + thick), y, z) for thick, y, z in slices]
+    spans += [((-g - thick, -g), y, z) for thick, y, z in slices]
+    spans += [
         ((zero - 0.104, zero + 0.104), 0.021, (-0.077 - reach, PALM_Z)),
         ((zero - 0.104, zero + 0.104), 0.032, (-0.20 - reach, -0.066)),
     ]

@@ -57,6 +57,11 @@ def opened_share(joint: JointState) -> float:
     return (joint.qpos - closed) / (opened - closed)
 
 
+def likely_end(remaining: float, joint: JointState) -> float:
+    """Signed way (rad or m) that a literal probably asks for: doors and knobs count before the limit."""
+    return 0.65 * remaining if joint.kind == "hinge" and abs(remaining) > 0.5 else remaining
+
+
 def joints_of(state: WorldState, name: str) -> tuple[Entity, tuple[str, ...]] | None:
     """The fixture and the joints that a literal about `name` (a fixture or a region of one) speaks of."""
     region = state.regions.get(name)

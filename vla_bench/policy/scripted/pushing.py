@@ -8,7 +8,7 @@ from vla_bench.policy.scripted import gripper
 from vla_bench.policy.scripted.arm import Arm
 from vla_bench.policy.scripted.geometry import UP, unit
 from vla_bench.policy.scripted.grasps import Grasp
-from vla_bench.policy.scripted.joints import Drive, direction, lever, moved
+from vla_bench.policy.scripted.joints import Drive, direction, lever, likely_end, moved
 from vla_bench.policy.scripted.motion import Pose
 from vla_bench.policy.scripted.world import World
 from vla_bench.types import Array
@@ -20,11 +20,12 @@ _TILTS = np.radians([90.0, 60.0, 40.0, 20.0, 0.0])  # from straight down to leve
 def pushes(world: World, drive: Drive, arm: Arm) -> list[Grasp]:
     """Poses of the closed hand just before faces of the link that look against its motion, best first.
 
-    A pose is kept if the hand touches nothing there, on its way in, and on its way with the link.
+    What the hand touches there, on its way in or on its way with the link, costs.
     """
     joint = drive.state(world)
     link = world.link_points(drive.entity, joint.link)
-    sign, remaining = float(np.sign(drive.remaining(world))), drive.remaining(world)
+    remaining = likely_end(drive.remaining(world), joint)
+    sign = float(np.sign(remaining))
     ways = direction(link, joint, sign)
     contacts = _backs(link, ways, joint.kind == "hinge", lever(link, joint))
     rest = world.rest_points(drive.entity, joint.link)
@@ -40,13 +41,15 @@ def pushes(world: World, drive: Drive, arm: Arm) -> list[Grasp]:
             pose = _pose(link[index], way, heading, tilt)
             if _touches(pose, link) or pose.pos[2] - gripper.TIP_Z < world.floor + 0.004:
                 continue
-            if any(_touches(moved(pose, joint, share * remaining), rest) for share in (0.0, 0.5, 1.0)):
-                continue
+            # What stands in the way may give way, or move along in the drawer; at the start, nothing may.
+            blocked = _touches(pose, rest) + 0.1 * sum(
+                _touches(moved(pose, joint, share * remaining), rest) for share in (0.5, 1.0)
+            )
             leverage = lever(link[index][None], joint)[0] if joint.kind == "hinge" else 0.0
             sideways = np.linalg.norm(np.cross(link[index] - link.mean(axis=0), way)) if not leverage else 0.0
             end = moved(pose, joint, remaining)
-            cost = 0.04 * (1.0 - tilt / (np.pi / 2)) + 0.3 * sideways - 0.3 * leverage
-            found.append(Grasp(pose, cost + arm.strain(pose) + arm.strain(end)))
+            cost = 0.04 * (1.0 - tilt / (np.pi / 2)) + 0.3 * sideways - 0.6 * leverage
+            found.append(Grasp(pose, cost + blocked + arm.strain(pose) + arm.strain(end)))
     return sorted(found, key=lambda push: push.cost)
 
 
