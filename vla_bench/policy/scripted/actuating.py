@@ -187,7 +187,7 @@ def _holds(world: World, drive: Drive, arm: Arm) -> list[Grasp]:
     inward = unit(-direction(centre[None], joint, sign)[0] * (1.0, 1.0, 0.0))
     frames: list[Array] = upright_frames(arm.home.mat, 24, 2.0 * np.pi)
     if np.linalg.norm(inward) > 0.5:
-        frames = frames + tilted_frames(inward, np.radians([0.0, 15.0, 30.0, 45.0, 60.0]))
+        frames = frames + tilted_frames(inward, np.radians([0.0, 10.0, 15.0, 30.0, 45.0, 60.0]))
     others = np.concatenate([world.rest_points(drive.entity, joint.link), link[~on_handle]])
     found = grasps(grip_points, others, world.floor, frames, arm)
     end = likely_end(drive.remaining(world), joint)

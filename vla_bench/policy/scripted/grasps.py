@@ -19,7 +19,7 @@ from vla_bench.policy.scripted.motion import Pose
 from vla_bench.types import Array
 
 _GAP = 0.014  # stretches that are nearer to each other than a finger tip is thick count as one
-_HARD, _SOFT = 0.003, 0.005  # air (m) around the hand that must and should be free
+_HARD, _SOFT = (0.003, 0.0), 0.005  # air (m) around the hand that must be free, at a pinch, and that should
 _REACH = 0.10  # length (m) of the straight piece before a tilted grasp; from above, the way is longer
 _REACH_DOWN = 0.25
 
@@ -66,13 +66,15 @@ def grasps(body: Array, others: Array, floor: float, frames: Iterable[Array], ar
     """
     centre = 0.5 * (body.min(axis=0) + body.max(axis=0))
     near = others[np.all(np.abs(others - centre) < np.ptp(body, axis=0) / 2 + 0.25, axis=1)]
-    found: list[Grasp] = []
-    for mat in frames:
-        found += _at(mat, body, near, centre, floor, arm)
-    return sorted(found, key=lambda grasp: grasp.cost)
+    frames = list(frames)
+    for air in _HARD:
+        found = [grasp for mat in frames for grasp in _at(mat, body, near, centre, floor, arm, air)]
+        if found:
+            return sorted(found, key=lambda grasp: grasp.cost)
+    return []
 
 
-def _at(mat: Array, body: Array, others: Array, centre: Array, floor: float, arm: Arm) -> list[Grasp]:
+def _at(mat: Array, body: Array, others: Array, centre: Array, floor: float, arm: Arm, air: float) -> list[Grasp]:
     points = (body - centre) @ mat
     places = _stretches(points)
     if not len(places):
@@ -83,7 +85,7 @@ def _at(mat: Array, body: Array, others: Array, centre: Array, floor: float, arm
     foreign = foreign[_sweeps_over(foreign, places, reach)]
     around = np.concatenate([points[_sweeps_over(points, places, reach)], foreign])
     places = places[~_encloses(places, foreign)]
-    places = places[~_touches(places, around, reach, _HARD)]
+    places = places[~_touches(places, around, reach, air)]
     if not len(places):
         return []
     cost = (

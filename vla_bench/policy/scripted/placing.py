@@ -50,10 +50,26 @@ def find_place(world: World, literal: Predicate, hand: Array, arm: Arm) -> Place
     name, target = literal.args
     places = [
         place
-        for turn in np.radians([0, 30, -30, 60, -60, 90, -90])
+        for turn in _turns(world, name, target)
         for place in _places(world, literal.name, name, target, rotation(UP, turn) @ hand, abs(turn))
     ]
     return min(places, key=lambda place: place.cost + arm.strain(place.grip(world, name)))
+
+
+def _turns(world: World, name: str, target: str) -> list[float]:
+    """Turns (rad) of the held thing about the vertical: a few, and those that bring edges in line."""
+    state = world.state
+    region = state.regions.get(target)
+    onto = state.entities[target].mat if region is None else region.mat
+    off = _heading(onto) - _heading(world.entity(name).mat)
+    aligned = [(off + quarter * np.pi / 2 + np.pi) % (2 * np.pi) - np.pi for quarter in range(4)]
+    return [turn for turn in [*np.radians([0, 30, -30, 60, -60, 90, -90]), *aligned] if abs(turn) < 2.0]
+
+
+def _heading(mat: Array) -> float:
+    """Direction (rad) of the most horizontal axis of a body."""
+    axis = mat[:, int(np.argmin(np.abs(mat[2])))]
+    return float(np.arctan2(axis[1], axis[0]))
 
 
 def _places(world: World, kind: str, name: str, target: str, hand: Array, turn: float) -> list[Place]:
@@ -73,7 +89,7 @@ def _places(world: World, kind: str, name: str, target: str, hand: Array, turn: 
     rest_z = origin[2] + lies
     cost = (
         (release - lies - _DROP)
-        + 0.3 * (rest_z - rest_z.min())
+        + (rest_z - rest_z.min())
         + 0.5 * np.linalg.norm(shifts, axis=1)
         + 0.02 * turn
         + _outside(region, kind, np.column_stack([about[:2] + shifts, rest_z]))

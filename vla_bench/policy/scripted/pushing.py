@@ -48,7 +48,7 @@ def pushes(world: World, drive: Drive, arm: Arm) -> list[Grasp]:
             leverage = lever(link[index][None], joint)[0] if joint.kind == "hinge" else 0.0
             sideways = np.linalg.norm(np.cross(link[index] - link.mean(axis=0), way)) if not leverage else 0.0
             end = moved(pose, joint, remaining)
-            cost = 0.04 * (1.0 - tilt / (np.pi / 2)) + 0.3 * sideways - 0.6 * leverage
+            cost = 0.15 * (1.0 - tilt / (np.pi / 2)) + 0.3 * sideways - 0.6 * leverage
             found.append(Grasp(pose, cost + blocked + arm.strain(pose) + arm.strain(end)))
     return sorted(found, key=lambda push: push.cost)
 
