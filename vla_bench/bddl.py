@@ -6,6 +6,7 @@ case-insensitive. Every error names the file and the line.
 
 Sections beyond LIBERO's, all of them optional:
 
+    (:regions (NAME … (:tipped (rad))))      what is placed there lies tipped over about its y axis
     (:scene NAME)                   tasks of a suite that share a scene share its initial states, seed by seed
     (:stages (NAME LITERAL …) …)    partial credit: a stage is reached once all its literals hold together
     (:moving (FIXTURE_JOINT (:speed m/s or rad/s) (:range low high)) …)
@@ -71,7 +72,8 @@ class Region:
         name: `<target>_<name in the file>`.
         target: Workspace, fixture or object that it belongs to.
         ranges: Rectangles (x0, y0, x1, y1) relative to the workspace, m; empty for a site of an asset.
-        yaw_rotation: Range of yaw for fixtures placed here, rad.
+        yaw_rotation: Range of yaw for fixtures placed here, and for built-in objects, rad.
+        tipped: Angle by which built-in objects placed here lie tipped over, about their y axis, rad.
         rgba: Colour of the zone's site.
     """
 
@@ -79,6 +81,7 @@ class Region:
     target: str
     ranges: tuple[tuple[float, float, float, float], ...] = ()
     yaw_rotation: tuple[float, ...] = (0.0, 0.0)
+    tipped: float = 0.0
     rgba: tuple[float, ...] = (0.0, 0.0, 1.0, 0.0)
     line: int | None = field(default=None, compare=False)
 
@@ -318,10 +321,12 @@ class _Reader:
                 values["ranges"] = tuple(self._numbers(item, name, count=4) for item in value)
             elif key == ":yaw_rotation" and isinstance(value, Form) and value:
                 values["yaw_rotation"] = self._numbers(value[-1], name, count=2)
+            elif key == ":tipped" and isinstance(value, Form):
+                values["tipped"] = self._numbers(value, name, count=1)[0]
             elif key == ":rgba" and isinstance(value, Form):
                 values["rgba"] = self._numbers(value, name, count=4)
             else:
-                known = (":target", ":ranges", ":yaw_rotation", ":rgba")
+                known = (":target", ":ranges", ":yaw_rotation", ":tipped", ":rgba")
                 raise self.fail(f"region {name!r}: cannot use {attribute!r}{suggest(key, known)}", attribute)
         if target is None:
             raise self.fail(f"region {name!r} has no (:target …)", form)

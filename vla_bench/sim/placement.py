@@ -5,6 +5,7 @@ LIBERO draws from numpy's global legacy stream, so the order and number of draws
 1. `randn(7)` for joint noise of magnitude zero;
 2. one uniform for every open/close/turn-on/turn-off literal of the initial state, once for each time the
    model has been built in this environment: the original never clears its list of property samplers;
+   (a driven joint draws where it starts; no task of LIBERO's has one)
 3. places on the workspace in the order of the initial state, then places on and in sites, then on objects.
    Each attempt draws a range, x and y; an accepted attempt draws one angle for each axis.
 
@@ -23,6 +24,7 @@ import numpy as np
 
 from vla_bench.errors import DataError, PlacementError
 from vla_bench.sim.categories import Range, Rotation
+from vla_bench.sim.moving import starting_range
 from vla_bench.sim.scene import Item, Scene
 from vla_bench.types import Predicate
 
@@ -30,6 +32,7 @@ PLACEMENTS = ("on", "in")  # the other literals of an initial state set joints
 
 _ATTEMPTS = 5000
 _RESETS = 100
+_FINGER_GAP_M = 0.025  # kept free around built-in objects, so that a finger fits between two
 
 Pose = tuple[np.ndarray, np.ndarray]  # position (3,) and quaternion wxyz (4,)
 
@@ -142,6 +145,8 @@ class Placer:
         for _ in range(builds):
             for names, (low, high) in self._properties:
                 joints.update(dict.fromkeys(names, stream.uniform(low, high)))
+        for drive in self.scene.problem.moving:
+            joints[drive.joint] = stream.uniform(*starting_range(drive))
         sites = self._site_positions(joints)
         poses: dict[str, Pose] = {}
         for spot in self._spots:
@@ -158,16 +163,20 @@ class Placer:
             (x0, x1), (y0, y1) = spot.ranges[stream.randint(len(spot.ranges))]
             x = stream.uniform(x0 + margin, x1 - margin) + base[0]
             y = stream.uniform(y0 + margin, y1 - margin) + base[1]
-            if spot.exclusive and self._overlaps(item, (x, y, z), poses):
+            if spot.exclusive and self._overlaps(spot, (x, y, z), poses):
                 continue
             return np.array([x, y, z]), spot.quat(stream)
         raise _NoRoomError(f"no room for {item.name!r}")
 
-    def _overlaps(self, item: Item, pos: tuple[float, float, float], poses: dict[str, Pose]) -> bool:
+    def _overlaps(self, spot: _Spot, pos: tuple[float, float, float], poses: dict[str, Pose]) -> bool:
+        item, gap = spot.item, _FINGER_GAP_M if self.scene.place.builtin else 0.0
         for name, (other_pos, _) in poses.items():
+            if name == spot.carrier and self.scene.place.builtin:
+                continue  # LIBERO's own objects reach below what they stand in, so that they pass the test
             other = self.scene.items[name]
             distance = np.linalg.norm((pos[0] - other_pos[0], pos[1] - other_pos[1]))
-            if distance <= other.radius + item.radius and pos[2] - other_pos[2] <= other.top - item.bottom:
+            level = pos[2] - other_pos[2] <= other.top - item.bottom
+            if level and distance <= other.radius + item.radius + gap:
                 return True
         return False
 
@@ -245,32 +254,55 @@ class Placer:
         place, region = self.scene.place, self.scene.problem.regions[target]
         ranges = tuple(((x0, x1), (y0, y1)) for x0, y0, x1, y1 in region.ranges)
         base = np.array(place.offset)
-        yaw = min(region.yaw_rotation), max(region.yaw_rotation)
         if item.movable:
-            quat = _yaw(yaw) if place.builtin else _libero_rotation(item.category.rotation)
-            return _Spot(item, ranges, lambda *_: base, quat, place.shrink_ranges, True, 0.01)
+            quat = self._turn(item, target)
+            z_offset = self._clearance(item, target)
+            return _Spot(item, ranges, lambda *_: base, quat, place.shrink_ranges, True, z_offset)
+        yaw = min(region.yaw_rotation), max(region.yaw_rotation)
         return _Spot(item, ranges, lambda *_: base, _yaw(yaw), z_offset=place.fixture_z_offset)
 
     def _on_site(self, item: Item, target: str) -> _Spot:
         x, y, _ = self.scene.sites[target].half
         ranges = (((-x / 2, x / 2), (-y / 2, y / 2)),)
         parent = self.scene.items[str(self.scene.sites[target].parent)]
-        quat = _libero_rotation(item.category.rotation)
+        quat = self._turn(item, target)
+        if self.scene.place.builtin:  # sites lie on the surface, and may be smaller than what stands there
+            base = _at_site(parent, target, self._clearance(item, target))
+            return _Spot(item, ranges, base, quat, exclusive=True, carrier=parent.name)
         return _Spot(
             item, ranges, _at_site(parent, target, parent.top), quat, True, True, carrier=parent.name
         )
 
     def _in_site(self, item: Item, target: str) -> _Spot:
         parent = self.scene.items[str(self.scene.sites[target].parent)]
-        quat = _libero_rotation(item.category.rotation)
+        quat = self._turn(item, target)
         return _Spot(item, _ORIGIN, _at_site(parent, target, 0.0), quat, exclusive=True, carrier=parent.name)
 
     def _on_item(self, item: Item, target: str) -> _Spot:
         top = np.array([0.0, 0.0, self.scene.items[target].top])
-        quat = _libero_rotation(item.category.rotation)
+        quat = self._turn(item, target)
         return _Spot(
             item, _ORIGIN, lambda poses, _: poses[target][0] + top, quat, z_offset=0.01, carrier=target
         )
+
+    def _turn(self, item: Item, target: str) -> Callable[[Stream], np.ndarray]:
+        """Draws the orientation of an object: LIBERO's, or the one that a built-in task's region asks for."""
+        if not self.scene.place.builtin:
+            return _libero_rotation(item.category.rotation)
+        region = self.scene.problem.regions.get(target)
+        if region is None:
+            return _yaw((0.0, 0.0))
+        return _yaw((min(region.yaw_rotation), max(region.yaw_rotation)), region.tipped)
+
+    def _clearance(self, item: Item, target: str) -> float:
+        """Height (m) above its support at which the lowest point of an object starts.
+
+        A thing that lies tipped over is taken to be as high above its origin as it is wide.
+        """
+        if not self.scene.place.builtin:
+            return 0.01
+        tipped = self.scene.problem.regions[target].tipped
+        return 0.002 + (item.radius + item.bottom if tipped else 0.0)
 
     def _refuse(self, literal: Predicate, why: str) -> DataError:
         return DataError(self.scene.problem.source, f"cannot start with {literal}: {why}", line=literal.line)
@@ -290,12 +322,14 @@ class _NoRoomError(Exception):
     """An item found no place in the allowed number of attempts."""
 
 
-def _yaw(limits: Range) -> Callable[[Stream], np.ndarray]:
-    """Draw a rotation about z."""
+def _yaw(limits: Range, tipped: float = 0.0) -> Callable[[Stream], np.ndarray]:
+    """Draw a rotation about z, of something turned about its y axis before."""
+    c, s = np.cos(tipped / 2), np.sin(tipped / 2)
 
     def draw(stream: Stream) -> np.ndarray:
         angle = stream.uniform(*limits)
-        return np.array([np.cos(angle / 2), 0.0, 0.0, np.sin(angle / 2)])
+        cz, sz = np.cos(angle / 2), np.sin(angle / 2)
+        return np.array([cz * c, -sz * s, cz * s, sz * c])
 
     return draw
 

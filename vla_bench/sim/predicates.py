@@ -13,10 +13,14 @@ import mujoco
 import numpy as np
 
 from vla_bench.errors import DataError
+from vla_bench.sim.robot import FINGER_BODIES, GRIPPER_BODY
 from vla_bench.sim.scene import Item, Scene
 from vla_bench.types import Predicate
 
 Test = Callable[[], bool]
+
+_LIFTED_M = 0.05
+_UPRIGHT_COS = float(np.cos(np.radians(15.0)))
 
 
 class Predicates:
@@ -76,6 +80,47 @@ class Predicates:
         pos = self._item_pos(literal, name)
         return lambda: bool(pos[2] >= 1.0)
 
+    def _outof(self, literal: Predicate, name: str, target: str) -> Test:
+        """`name` is not in a region and does not touch what carries the region."""
+        inside = self._in(literal, name, target)
+        parent = self._scene.sites[target].parent
+        touching = self._touching(name, parent) if parent else None
+        return lambda: not inside() and (touching is None or not touching())
+
+    def _upright(self, literal: Predicate, name: str) -> Test:
+        """The z axis of `name` is within 15° of the vertical."""
+        self._item_pos(literal, name)
+        mat = self._data.body(self._scene.items[name].body).xmat
+        return lambda: bool(mat[8] > _UPRIGHT_COS)
+
+    # ── in the hand ────────────────────────────────────────────────────────────────────────────────────
+
+    def _held(self, literal: Predicate, name: str) -> Test:
+        """Both fingers touch `name`."""
+        self._item_pos(literal, name)
+        geoms = collision_geoms(self._model, self._scene.items[name])
+        left, right = (self._between(geoms, self._geoms_below(finger)) for finger in FINGER_BODIES)
+        return lambda: left() and right()
+
+    def _lifted(self, literal: Predicate, name: str) -> Test:
+        """All of `name` is 5 cm above the workspace's surface, and it touches nothing but the gripper."""
+        self._item_pos(literal, name)
+        geoms = collision_geoms(self._model, self._scene.items[name])
+        held, others = self._geoms_below(GRIPPER_BODY), np.ones(self._model.ngeom, dtype=bool)
+        others &= ~(geoms | held)
+        in_hand, elsewhere = self._between(geoms, held), self._between(geoms, others)
+        ids = np.flatnonzero(geoms)
+        middle, half = self._model.geom_aabb[ids, :3], self._model.geom_aabb[ids, 3:]
+        height = self._scene.place.offset[2] + _LIFTED_M
+        pos, mat = self._data.geom_xpos, self._data.geom_xmat
+
+        def test() -> bool:
+            down = mat[ids, 6:]
+            lowest = pos[ids, 2] + np.sum(down * middle - np.abs(down) * half, axis=1)
+            return bool(lowest.min() > height) and in_hand() and not elsewhere()
+
+        return test
+
     # ── states ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _open(self, literal: Predicate, name: str) -> Test:
@@ -112,6 +157,26 @@ class Predicates:
 
     def _touching(self, a: str, b: str | None) -> Test:
         first, second = (collision_geoms(self._model, self._scene.items[str(x)]) for x in (a, b))
+        return self._between(first, second)
+
+    def _touching_workspace(self, name: str) -> Test:
+        """`name` touches the floor or the surface that the workspace is about."""
+        model, place = self._model, self._scene.place
+        surface = (0, model.body(place.surface_body).id)
+        fixed = np.isin(model.body_rootid[model.geom_bodyid], surface) & (model.geom_group == 0)
+        return self._between(collision_geoms(model, self._scene.items[name]), fixed)
+
+    def _geoms_below(self, body: str) -> np.ndarray:
+        """(ngeom,) bool: geoms of a body and of the bodies that it carries."""
+        model = self._model
+        below = np.zeros(model.nbody, dtype=bool)
+        below[model.body(body).id] = True
+        for child in range(1, model.nbody):  # parents come before their children
+            below[child] |= below[model.body_parentid[child]]
+        return below[model.geom_bodyid]
+
+    def _between(self, first: np.ndarray, second: np.ndarray) -> Test:
+        """Whether any geom of one set touches one of the other; the sets are (ngeom,) bool."""
         data = self._data
 
         def test() -> bool:

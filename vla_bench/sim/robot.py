@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ FINGERS = ("gripper0_finger_joint1", "gripper0_finger_joint2")
 ARM_ACTUATORS = tuple(f"robot0_torq_j{i}" for i in range(1, 8))
 GRIPPER_ACTUATORS = ("gripper0_gripper_finger_joint1", "gripper0_gripper_finger_joint2")
 GRIP_SITE = "gripper0_grip_site"
+GRIPPER_BODY = "gripper0_right_gripper"
+FINGER_BODIES = ("gripper0_leftfinger", "gripper0_rightfinger")
 HAND_BODY = "robot0_right_hand"
 HAND_CAMERA = "robot0_eye_in_hand"
 
@@ -91,9 +94,9 @@ def _merge(into: Part, part: Part, parent: ET.Element) -> None:
     append_sections(into.root, part.root)
 
 
-def append_sections(into: ET.Element, other: ET.Element) -> None:
+def append_sections(into: ET.Element, other: ET.Element, tags: Iterable[str] = _MERGED) -> None:
     """Append actuators, sensors and the like of `other` to those of `into`."""
-    for tag in _MERGED:
+    for tag in tags:
         source = other.find(tag)
         if source is not None and len(source):
             target = into.find(tag)

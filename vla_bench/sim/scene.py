@@ -180,6 +180,8 @@ def build_scene(problem: Problem, changes: Sequence[tuple[str, Callable[[Part], 
     option.set("timestep", "0.002")
     worldbody, asset = _child(root, "worldbody"), _child(root, "asset")
     arena = build_arena(place, zones)
+    if place.builtin:
+        append_sections(root, arena.root, ("visual",))
     for part in (arena, robot):
         worldbody.extend(list(part.worldbody))
         merge_assets(asset, part.asset)

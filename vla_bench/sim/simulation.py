@@ -24,11 +24,13 @@ from vla_bench.errors import (
 from vla_bench.sim.controller import Backend, Controller
 from vla_bench.sim.edits import NO_EDITS, Blueprint, Edits, ModelState, set_constants
 from vla_bench.sim.init_states import read_init_states
+from vla_bench.sim.moving import Mover
 from vla_bench.sim.placement import Draw, ModernStream, Placer
 from vla_bench.sim.predicates import Predicates, joint_names
 from vla_bench.sim.robot import FINGERS, GRIPPER_REST_QPOS, HAND_BODY, JOINTS, REST_QPOS
 from vla_bench.sim.scene import Scene, build_scene, read_task
 from vla_bench.sim.state import Observer
+from vla_bench.sim.tabletop import StageLog, TabletopPredicates
 from vla_bench.sim.window import Window
 from vla_bench.types import Array, CameraView, Episode, Observation, Predicate, Task
 
@@ -74,7 +76,10 @@ class MujocoSimulation:
         if not blueprint.key:
             self._placer = Placer(self.scene, self.model)
             self._sequence = _ResetSequence(self._placer)
-        self._predicates = Predicates(self.scene, self.model, self.data)
+        meaning = TabletopPredicates if self.scene.place.builtin else Predicates
+        self._predicates = meaning(self.scene, self.model, self.data)
+        self._stage_log = StageLog(self.scene.problem.stages, self._predicates)
+        self._mover = Mover(self.model, self.data, self.scene.problem.moving, str(task.bddl))
         self._aim_at(self.scene.problem.goal)
         self.edits = NO_EDITS
         self._unedited: ModelState | None = None
@@ -118,10 +123,16 @@ class MujocoSimulation:
     def _draw_seeded(self, episode: Episode) -> Draw:
         assert episode.seed is not None, episode
         if self.scene.place.builtin:
-            stream = ModernStream(seeding.generator(self._namespace, episode.task_id, episode.seed))
+            stream = ModernStream(seeding.generator(self._namespace, self.scene_id, episode.seed))
         else:
             stream = seeding.libero_stream(episode.seed)
         return self._placer.sample(stream, _FIRST_RESET_BUILDS)
+
+    @property
+    def scene_id(self) -> str:
+        """What seeded draws of the initial state belong to: the task, or the scene that it shares."""
+        shared = self.scene.problem.scene
+        return f"{self.task.suite}/{shared}" if shared else self.task.id
 
     def _init_states(self) -> np.ndarray:
         if self.task.init_states is None:
@@ -246,6 +257,9 @@ class MujocoSimulation:
         self._start_time_s = self.data.time
         self._ticks = 0
         self._held_ticks = 0
+        self._has_succeeded = False
+        self._mover.begin()
+        self._stage_log.begin()
         self._seen = _Seen(self.data.qpos.copy(), self._kinematics(), self.data.qpos.copy())
         self._evaluate()
 
@@ -267,6 +281,7 @@ class MujocoSimulation:
                 )
         for act in self.edits.tick:
             act(self)
+        self._mover.apply()
         self._show_indicators()
         self._ticks += 1
         substeps = self.task.substeps_per_tick
@@ -282,6 +297,8 @@ class MujocoSimulation:
             self.task.success_open_gripper and self.controller.closes_gripper
         )
         self._held_ticks = self._held_ticks + 1 if counts else 0
+        self._has_succeeded = self._has_succeeded or self.succeeded
+        self._stage_log.see()
 
     def _snapshot(self) -> None:
         """Remember the instant of observation: before, then after the integration of one physics step."""
@@ -354,13 +371,26 @@ class MujocoSimulation:
 
     @property
     def score(self) -> float:
-        """Share of the goal's literals that hold."""
+        """Partial credit in [0, 1].
+
+        With stages: 1 once the goal has counted, 0.5 once a stage has been reached. Without: the share of the
+        goal's literals that hold.
+        """
+        if self._is_staged:
+            return 1.0 if self._has_succeeded else 0.5 * bool(self._stage_log.reached)
         return sum(self.satisfied) / len(self.satisfied)
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The literals that hold."""
+        """Named stages that have been reached in this episode; without stages, the literals that hold."""
+        if self._is_staged:
+            return self._stage_log.reached
         return tuple(str(p) for p, done in zip(self.goal, self.satisfied, strict=True) if done)
+
+    @property
+    def _is_staged(self) -> bool:
+        """Whether partial credit is that of the task's file; another goal has none."""
+        return bool(self.scene.problem.stages) and self.edits.goal is None
 
     @property
     def drawn(self) -> Mapping[str, Any]:

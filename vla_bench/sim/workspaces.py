@@ -7,7 +7,8 @@ workspace as the problem.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,7 @@ class Workspace:
         table: (full size, friction) for arenas whose table is set in code, else None.
         floor_texture, wall_texture: Files below LIBERO's `assets/textures`.
         cameras: Name → (position, quaternion wxyz), set or replaced in the arena.
+        look: Material of a built-in arena → colour (rgba).
     """
 
     problem: str
@@ -66,6 +68,7 @@ class Workspace:
     floor_texture: str = "light-gray-floor-tile.png"
     wall_texture: str = "light-gray-plaster.png"
     builtin: bool = field(default=False)
+    look: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def arena_path(self) -> Path:
@@ -82,6 +85,14 @@ def _views(agent: Vector3, quat: Quaternion, front: Vector3, paper: Vector3 | No
 
 _AGENT_A: Vector3 = (0.6586131746834771, 0.0, 1.6103500240372423)
 _TABLE = ((1.0, 1.2, 0.05), (0.6, 0.005, 0.0001))
+
+# ours: a table, and the same table as a counter with a sink let in
+_TABLETOP = Workspace(
+    problem="tabletop", fixture="main_table", arena="tabletop.xml", offset=(0.0, 0.0, 0.90),
+    robot_pos=(-0.66, 0.0, 0.912), pedestal=True, surface_body="table", zone_height=0.02,
+    fixture_z_offset=0.0, shrink_ranges=False, cameras={}, builtin=True,
+)  # fmt: skip
+_COUNTER = replace(_TABLETOP, problem="counter", arena="counter.xml")
 
 _ALL = (
     Workspace(
@@ -127,11 +138,13 @@ _ALL = (
         shrink_ranges=True, cameras=_views((1.5, 0.0, 0.9), _FRONT, (1.5, 0.0, 0.9), (2.1, 0.735, 1.875)),
         floor_texture="seamless_wood_planks_floor.png",
     ),
-    Workspace(
-        problem="tabletop", fixture="main_table", arena="tabletop.xml", offset=(0.0, 0.0, 0.90),
-        robot_pos=(-0.66, 0.0, 0.912), pedestal=True, surface_body="table", zone_height=0.02,
-        fixture_z_offset=0.0, shrink_ranges=False, cameras={}, builtin=True,
-    ),
+    _TABLETOP, _COUNTER,
+    replace(_TABLETOP, problem="tabletop_blue_wall",
+            look={"wall": ".36 .50 .66 1", "ground": ".42 .33 .27 1"}),
+    replace(_TABLETOP, problem="tabletop_dark",
+            look={"wood": ".25 .29 .33 1", "wall": ".60 .30 .24 1", "ground": ".30 .29 .28 1"}),
+    replace(_TABLETOP, problem="tabletop_green", look={"wood": ".50 .62 .50 1", "wall": ".90 .86 .70 1"}),
+    replace(_COUNTER, problem="counter_marble", look={"wood": ".84 .83 .80 1", "wall": ".45 .58 .52 1"}),
 )  # fmt: skip
 
 WORKSPACES = {workspace.problem: workspace for workspace in _ALL}
@@ -154,6 +167,9 @@ def build_arena(place: Workspace, regions: list[Region]) -> Part:
             texture = arena.asset.find(f"./texture[@name='{name}']")
             if texture is not None:
                 texture.set("file", str(Path(texture.get("file", "")).parent / file))
+    for material in arena.asset.iter("material"):
+        if material.get("name") in place.look:
+            material.set("rgba", place.look[material.get("name", "")])
     if place.table is not None:
         _size_table(arena.worldbody, place)
     surface = arena.worldbody.find(f"./body[@name='{place.surface_body}']")
