@@ -80,7 +80,7 @@ class HeightField:
     Args:
         points: (M, 3) points of what things can rest on.
         floor: Height of the workspace's surface.
-        cell: Size of a cell; each point also covers the cells around it, so that gaps between points close.
+        cell: Size of a cell, not less than the spacing of the points, so that surfaces have no holes.
     """
 
     def __init__(self, points: Array, floor: float, cell: float = 0.006) -> None:
@@ -89,10 +89,8 @@ class HeightField:
         self._low = keys.min(axis=0) - 1 if len(keys) else np.zeros(2, dtype=int)
         shape = keys.max(axis=0) - self._low + 2 if len(keys) else np.ones(2, dtype=int)
         grid = np.full(shape, floor)
-        for dx in (-1, 0, 1):
-            for dy in (-1, 0, 1):
-                x, y = (keys - self._low + (dx, dy)).T
-                np.maximum.at(grid, (x, y), points[:, 2])
+        x, y = (keys - self._low).T
+        np.maximum.at(grid, (x, y), points[:, 2])
         self._grid = grid
 
     def _cells(self, points: Array) -> NDArray[np.int64]:

@@ -190,7 +190,9 @@ class Moving:
             # Something is in the way: think again from here, then let go here.
             self._jams += 1
             self._place, self._progress = None, (state.time_ns, np.inf)
-        if (distance < 0.010 and angle < 0.15) or self._jams > 1:
+        aside = float(np.linalg.norm((goal.pos - state.grip_pos)[:2]))
+        arrived = aside < 0.006 and distance < 0.012 and angle < 0.08
+        if arrived or self._jams > 1:
             self._releasing, self._since_ns = True, state.time_ns
             return self._let_go(world, True)  # type: ignore[return-value]
         load = world.points(self._name) - state.grip_pos

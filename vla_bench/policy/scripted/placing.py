@@ -119,7 +119,7 @@ def _shifts(region: RegionState | None, kind: str) -> Array:
         return np.zeros((1, 2))
     extent = np.abs(region.mat) @ region.half
     free = np.maximum(extent[:2] - 0.012, 0.0)
-    lines = [np.linspace(-f, f, 2 * min(6, int(np.ceil(f / 0.012))) + 1) for f in free]
+    lines = [np.linspace(-f, f, 2 * min(9, int(np.ceil(f / 0.007))) + 1) for f in free]
     return np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
