@@ -14,7 +14,7 @@ LAYERS = {
     "sim": set(),
     "policy": set(),
     "axes": {"sim"},
-    "envs": {"sim"},
+    "envs": {"axes", "sim"},
     "run.records": set(),
     "run": {"run.records", "axes", "sim", "policy"},
     "learn": {"axes", "sim", "policy"},

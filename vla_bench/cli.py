@@ -49,7 +49,9 @@ Policies = Annotated[list[str] | None, typer.Option("--policy", help="Policies, 
 Precisions = Annotated[list[str] | None, typer.Option("--precision", help="Precisions, comma-separated.")]
 Pacings = Annotated[list[str] | None, typer.Option("--pacing", help="Pacings, comma-separated.")]
 Latencies = Annotated[list[str] | None, typer.Option("--latency", help="Latency sources, comma-separated.")]
-Vary = Annotated[list[str] | None, typer.Option("--vary", help="Variations, comma-separated.")]
+Vary = Annotated[
+    list[str] | None, typer.Option("--vary", help="Variations, comma-separated: 'visual.*@0,2,4'.")
+]
 Episodes = Annotated[int | None, typer.Option("--episodes", help="Episodes of each task.")]
 FirstEpisode = Annotated[int | None, typer.Option("--first-episode", help="Index of the first episode.")]
 BudgetText = Annotated[str | None, typer.Option("--budget", help="steps:N, time:S, or both joined by +.")]
@@ -81,17 +83,18 @@ def common(
 
 @app.command("list")
 def list_things(
-    kind: Annotated[str, typer.Argument(help="suites, tasks, policies or studies.")] = "suites",
+    kind: Annotated[str, typer.Argument(help="suites, tasks, factors, policies or studies.")] = "suites",
     suite: Suites = None,
     task_axis: Axes = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what exists: suites, tasks, policies, studies."""
+    """List what exists: suites, tasks, factors, policies, studies."""
     from vla_bench import listing
 
     kinds = {
         "suites": listing.suites,
         "tasks": lambda: listing.tasks(_words(suite), _words(task_axis)),
+        "factors": lambda: listing.factors(_words(task_axis), wide=as_json),
         "policies": listing.policies,
         "studies": listing.studies,
     }
@@ -117,6 +120,10 @@ def plan(
         return
     print(f"Study {made.study.folder_name}: {len(made.items)} episodes to run")
     _print_rows(made.summary(), as_json=False)
+    if any(row["variation"] != "none" for row in made.variations()):
+        _print_rows(made.variations(), as_json=False)
+        for reason in dict.fromkeys(f"left out of {o.task_id}: {o.reason}" for o in made.omitted):
+            print(reason)
 
 
 @app.command()
@@ -232,10 +239,14 @@ def _study(flags: dict[str, Any]) -> Study:
     from vla_bench.run.study import load_study
 
     lists = {
-        "suites": "suite", "tasks": "task", "task_axis": "task_axis", "variations": "vary",
+        "suites": "suite", "tasks": "task", "task_axis": "task_axis",
         "policies": "policy", "precisions": "precision", "pacings": "pacing", "latencies": "latency",
     }  # fmt: skip
     changes: dict[str, Any] = {key: _words(flags[flag]) or None for key, flag in lists.items()}
+    if flags["vary"]:
+        from vla_bench.axes.variation import split_list
+
+        changes["variations"] = [part for text in flags["vary"] for part in split_list(text) or [""]]
     changes["episodes"], changes["first_episode"] = flags["episodes"], flags["first_episode"]
     if flags["budget"] is not None:
         changes["budget"] = _budget(flags["budget"])

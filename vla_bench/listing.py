@@ -51,6 +51,30 @@ def tasks(names: Sequence[str], axes: Sequence[str]) -> list[Row]:
     ]
 
 
+def factors(axes: Sequence[str], *, wide: bool = False) -> list[Row]:
+    """One row a factor of one of the axes (default: any); `wide` tells all, else one line each."""
+    from vla_bench.axes.factors import factors as all_factors
+
+    for axis in axes:
+        if axis not in TASK_AXES:
+            raise UnknownNameError("task axis", axis, TASK_AXES)
+    chosen = [factor for factor in all_factors().values() if not axes or factor.axis in axes]
+    if wide:
+        keys = {"source", "function", "name"}
+        return [{"factor": factor.id, **factor.model_dump(mode="json", exclude=keys)} for factor in chosen]
+    return [
+        {
+            "factor": factor.id,
+            "title": factor.title,
+            "levels": "; ".join(
+                f"{name}: {', '.join(f'{v:g}' for v in q.levels)} ({q.unit})"
+                for name, q in factor.quantities.items()
+            ),
+        }
+        for factor in chosen
+    ]
+
+
 def policies() -> list[Row]:
     """One row a policy card."""
     rows = []

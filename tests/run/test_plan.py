@@ -144,7 +144,7 @@ def test_everything_wrong_is_said_at_once():
         "policy 'first_policy' predicts 4 action(s) at a time, so 5 cannot be executed",
         "unknown pacing 'real'",
         "unknown latency source 'zeero'; did you mean 'zero'",
-        "unknown variation 'visual.light@1'",
+        "unknown factor 'visual.light'; did you mean 'visual.lighting'",
     )
     assert len(caught.value.problems) == len(wanted)
     for phrase in wanted:

@@ -1,1 +1,1 @@
-"""What the factors of each axis do to a task."""
+"""The factors of the five axes: what varies, how far, and how a task is changed by it."""

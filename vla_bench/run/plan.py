@@ -6,11 +6,15 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from vla_bench import catalog
+from vla_bench.axes.requirements import applicable, refusals
+from vla_bench.axes.variation import expand, is_pattern
+from vla_bench.bddl import read_problem
 from vla_bench.catalog import Suite
 from vla_bench.errors import UnknownNameError, VlaBenchError
 from vla_bench.policy.cards import read_card
@@ -55,11 +59,24 @@ class WorkItem:
 
 
 @dataclass(frozen=True, slots=True)
+class Omission:
+    """A variation that a pattern names and that does not apply to a task."""
+
+    task_id: str
+    variation: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """A study and its work items: task by task, and all arms of an episode one after the other."""
+    """A study and its work items: task by task, and all arms of an episode one after the other.
+
+    `omitted` are variations that the study's patterns name and that do not apply.
+    """
 
     study: Study
     items: tuple[WorkItem, ...]
+    omitted: tuple[Omission, ...] = ()
 
     @property
     def hash(self) -> str:
@@ -83,6 +100,22 @@ class Plan:
             for name, items in groups
         ]
 
+    def variations(self) -> list[dict[str, Any]]:
+        """Counts of each variation: `tasks`, `episodes`, and for how many tasks it is `left_out`."""
+        counts: dict[str, list[Episode]] = {}
+        for item in self.items:
+            counts.setdefault(item.episode.variation, []).append(item.episode)
+        left_out = Counter(omission.variation for omission in self.omitted)
+        return [
+            {
+                "variation": variation or "none",
+                "tasks": len({episode.task_id for episode in counts.get(variation, ())}),
+                "episodes": len(set(counts.get(variation, ()))),
+                "left_out": left_out[variation],
+            }
+            for variation in dict.fromkeys([*counts, *left_out])
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values."""
         return {
@@ -90,6 +123,8 @@ class Plan:
             "study_hash": self.study.hash,
             "plan_hash": self.hash,
             "summary": self.summary(),
+            "variations": self.variations(),
+            "omitted": [dataclasses.asdict(omission) for omission in self.omitted],
             "items": [
                 {
                     "key": item.key,
@@ -103,7 +138,7 @@ class Plan:
 
 
 def make_plan(study: Study) -> Plan:
-    """Return the plan of `study`; only the suites' files are read, not the tasks'.
+    """Return the plan of `study`; the suites' files are read, and where tasks are varied the tasks' too.
 
     Raises:
         PlanError: The study cannot be run; all problems are named.
@@ -114,14 +149,12 @@ def make_plan(study: Study) -> Plan:
         _check_arm(arm, problems)
     if not study.arms:
         problems.append("it names no policy")
-    for variation in study.variations:
-        if variation:
-            problems.append(f"unknown variation {variation!r}; only the unchanged task ('') can be run")
+    varied, omitted = _vary(study, tasks, problems)
     for suite in {suite.name: suite for suite, _ in tasks}.values():
         _check_episodes(study, suite, problems)
     if problems:
         raise PlanError(study, list(dict.fromkeys(problems)))
-    return Plan(study, tuple(_items(study, tasks)))
+    return Plan(study, tuple(_items(study, varied)), omitted)
 
 
 def _tasks(study: Study, problems: list[str]) -> list[tuple[Suite, str]]:
@@ -144,6 +177,53 @@ def _tasks(study: Study, problems: list[str]) -> list[tuple[Suite, str]]:
     if found and not kept:
         problems.append(f"none of its {len(found)} tasks tests {' or '.join(study.task_axis)} generalisation")
     return kept
+
+
+Varied = list[tuple[Suite, str, tuple[str, ...]]]
+
+
+def _vary(
+    study: Study, tasks: list[tuple[Suite, str]], problems: list[str]
+) -> tuple[Varied, tuple[Omission, ...]]:
+    """The tasks with their variations, and what of the study's patterns does not apply.
+
+    What is written out must apply to every task; of what a pattern names, the rest is left out.
+    """
+    written: dict[str, bool] = {}
+    for text in study.variations:
+        with _noting(problems):
+            for variation in expand([text]):
+                written[variation] = written.get(variation, False) or not is_pattern(text)
+    omitted: list[Omission] = []
+    refused: dict[tuple[str, str], list[str]] = {}
+    varied: Varied = []
+    for suite, stem in tasks:
+        chosen = list(written)
+        if any(written):
+            with _noting(problems):
+                task = suite.task(stem)
+                problem, reasons = read_problem(task.bddl), {}
+                for variation in written:
+                    reasons[variation] = refusals(variation, task, problem)
+                    for name, reason in reasons[variation].items():
+                        omitted += [Omission(task.id, variation, f"{name}: {reason}")]
+                        if written[variation]:
+                            refused.setdefault((name, reason), []).append(task.id)
+                chosen = [variation for variation in written if not reasons[variation]]
+        varied.append((suite, stem, tuple(chosen)))
+    problems += [_refusal(name, reason, ids, len(tasks)) for (name, reason), ids in refused.items()]
+    if written and not problems and not any(chosen for *_, chosen in varied):
+        problems.append(f"none of its variations applies: {omitted[0].task_id}: {omitted[0].reason}")
+    return varied, tuple(omitted)
+
+
+def _refusal(name: str, reason: str, ids: list[str], tasks: int) -> str:
+    """Which tasks a written-out factor does not apply to, why, and what applies to the first of them."""
+    ids = list(dict.fromkeys(ids))
+    many = f" and {len(ids) - 1} more of {tasks} tasks" if len(ids) > 1 else ""
+    fitting = ", ".join(applicable(catalog.task(ids[0])))
+    pattern = f"; a pattern such as {name.partition('.')[0]}.*@… leaves it out" if len(ids) < tasks else ""
+    return f"{name} does not apply to {ids[0]}{many}: {reason}; what applies: {fitting}{pattern}"
 
 
 def _on_axis(study: Study, suite: Suite, stem: str) -> bool:
@@ -177,13 +257,13 @@ def _check_episodes(study: Study, suite: Suite, problems: list[str]) -> None:
         )
 
 
-def _items(study: Study, tasks: list[tuple[Suite, str]]) -> Iterator[WorkItem]:
+def _items(study: Study, tasks: Varied) -> Iterator[WorkItem]:
     arms = study.arms
-    for suite, stem in tasks:
+    for suite, stem, variations in tasks:
         own = study.budget or suite.budget
         budget = Budget(own.steps, own.time_s)
         count = study.episodes or suite.episodes
-        for variation in dict.fromkeys(study.variations):
+        for variation in variations:
             for index in range(study.first_episode, study.first_episode + count):
                 episode = _episode(suite, stem, variation, index)
                 for arm in arms:

@@ -186,7 +186,7 @@ def play(run: Rollout, episode: Episode, pacing: str, policy_seed: int) -> dict[
     outcome: dict[str, Any] = {}
     try:
         run.simulation.reset(episode)
-        run.policy.reset(run.simulation.task.instruction, policy_seed)
+        run.policy.reset(run.simulation.observe().instruction, policy_seed)
         run.start()
         PACINGS[pacing](run)
     except PolicyFailure as failure:
@@ -215,6 +215,7 @@ def _measures(run: Rollout) -> dict[str, Any]:
     median_ms = float(np.median(totals)) if totals else 0.0
     calls = len(totals)
     return {
+        "instruction": simulation.observe().instruction,
         "success_any": run.succeeded,
         "success_last": simulation.succeeded,
         "score": 1.0 if run.succeeded else simulation.score,

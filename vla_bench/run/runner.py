@@ -109,10 +109,10 @@ class _Stage:
 
     def _simulate(self, task: Task) -> Simulation:
         if self._simulation is None or self._simulation.task != task:
-            from vla_bench.sim.simulation import MujocoSimulation
+            from vla_bench.axes.simulation import build_simulation
 
             self.close()
-            self._simulation = MujocoSimulation(task)
+            self._simulation = build_simulation(task)
         return self._simulation
 
     def _policy(self, name: str, precision: str) -> Policy:
@@ -164,7 +164,7 @@ def check_conventions(simulation: Simulation, policy: Policy, name: str) -> None
 def _try_one_action(simulation: Simulation, policy: Policy, episode: Episode) -> None:
     """Let the policy act once, so that a wrong shape is found before any episode runs."""
     spec = policy.spec
-    policy.reset(simulation.task.instruction, policy_seed(episode))
+    policy.reset(simulation.observe().instruction, policy_seed(episode))
     views = [CameraView(name, *spec.image_px) for name in spec.cameras]
     observation = simulation.observe(views, privileged=spec.privileged)
     chunk = policy.act([observation] * spec.history)

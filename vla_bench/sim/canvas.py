@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_bench.sim.scene import SPARE_TEXTURES, Scene
 from vla_bench.types import Array, Image
@@ -18,6 +19,8 @@ _HEADLIGHT = ("ambient", "diffuse", "specular")
 _RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
 _VISUAL_GROUP = 1
 
+Indices = NDArray[np.intp]
+
 
 class Canvas:
     """What a scene is drawn with. Geoms are given by index; colours are RGB in [0, 1]."""
@@ -27,7 +30,7 @@ class Canvas:
         self._arrays = {name: getattr(model, name).copy() for name in _ARRAYS}
         self._headlight = {name: getattr(model.vis.headlight, name).copy() for name in _HEADLIGHT}
         self._textures: dict[int, Image] = {}
-        self._spare = [model.material(name).id for name in SPARE_TEXTURES]
+        self._spare = self._all_spare()
         self.changed: set[int] = set()
 
     def restore(self) -> None:
@@ -40,11 +43,18 @@ class Canvas:
             self.texture(texture)[...] = pixels
         self.changed |= set(self._textures)
         self._textures.clear()
-        self._spare = [self.model.material(name).id for name in SPARE_TEXTURES]
+        self._spare = self._all_spare()
+
+    def _all_spare(self) -> dict[str, list[int]]:
+        """Unused materials by the type of their texture."""
+        spare: dict[str, list[int]] = {"2d": [], "cube": []}
+        for name, kind in SPARE_TEXTURES.items():
+            spare[kind].append(self.model.material(name).id)
+        return spare
 
     # ── finding ────────────────────────────────────────────────────────────────────────────────────────
 
-    def geoms_below(self, body: str) -> Array:
+    def geoms_below(self, body: str) -> Indices:
         """Visual geoms of a body and of all bodies below it."""
         model = self.model
         inside = np.zeros(model.nbody, dtype=bool)
@@ -53,18 +63,18 @@ class Canvas:
             inside[child] |= inside[model.body_parentid[child]]
         return np.flatnonzero(inside[model.geom_bodyid] & (model.geom_group == _VISUAL_GROUP))
 
-    def surface(self) -> Array:
+    def surface(self) -> Indices:
         """Visual geoms of what the task stands on."""
         return self.geoms_below(self.scene.place.surface_body)
 
-    def background(self) -> Array:
+    def background(self) -> Indices:
         """Visual geoms that are neither surface nor item nor robot."""
         roots = [item.body for item in self.scene.items.values()]
         owned = {*self.surface(), *(g for root in roots for g in self.geoms_below(root))}
         owned |= set(self.geoms_below("robot0_base"))
         return np.array([g for g in self.geoms_below("world") if g not in owned], dtype=int)
 
-    def sky(self) -> Array:
+    def sky(self) -> Indices:
         """Textures of the sky."""
         return np.flatnonzero(self.model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)
 
@@ -106,12 +116,14 @@ class Canvas:
     def _cover_plain(self, material: int, geoms: list[int], share: float, paint: Image) -> None:
         colours = self.model.geom_rgba[geoms] if material < 0 else self.model.mat_rgba[[material]]
         plain = np.ptp(paint.reshape(-1, 3).astype(int), axis=0).max() == 0
-        if plain or not self._spare:
+        planes = self.model.geom_type[geoms] == mujoco.mjtGeom.mjGEOM_PLANE
+        spares = self._spare["2d" if planes.all() else "cube"]
+        if plain or not spares:
             mixed = (1 - share) * colours[:, :3] + share * paint.reshape(-1, 3).mean(axis=0) / 255
             target = self.model.geom_rgba if material < 0 else self.model.mat_rgba
             target[geoms if material < 0 else [material], :3] = mixed
             return
-        spare = self._spare.pop(0)
+        spare = spares.pop(0)
         texture = int(self.model.mat_texid[spare, _RGB])
         self._textures.setdefault(texture, self.texture(texture).copy())
         self.texture(texture)[...] = np.round(colours[0, :3] * 255).astype(np.uint8)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_bench.bddl import Problem
 from vla_bench.sim.mjcf import Part
-from vla_bench.types import Array, Image, Predicate
+from vla_bench.types import Image, Predicate
 
 if TYPE_CHECKING:
     from vla_bench.sim.canvas import Canvas
@@ -77,13 +78,14 @@ class Edits:
 
     def __add__(self, other: Edits) -> Edits:
         return Edits(
-            self.blueprint + other.blueprint,
-            *(
-                getattr(self, name) + getattr(other, name)
-                for name in ("model", "start", "tick", "canvas", "lens")
-            ),
-            other.instruction if self.instruction is None else self.instruction,
-            other.goal if self.goal is None else self.goal,
+            blueprint=self.blueprint + other.blueprint,
+            model=self.model + other.model,
+            start=self.start + other.start,
+            tick=self.tick + other.tick,
+            canvas=self.canvas + other.canvas,
+            lens=self.lens + other.lens,
+            instruction=other.instruction if self.instruction is None else self.instruction,
+            goal=other.goal if self.goal is None else self.goal,
         )
 
 
@@ -127,7 +129,7 @@ def add_object(problem: Problem, name: str, category: str) -> Problem:
     )
 
 
-def lowest_point(model: mujoco.MjModel, data: mujoco.MjData, geoms: Array) -> float:
+def lowest_point(model: mujoco.MjModel, data: mujoco.MjData, geoms: NDArray[np.intp]) -> float:
     """Height of the lowest corner of the boxes around some collision geoms, m."""
     heights = [
         data.geom_xpos[g][2]

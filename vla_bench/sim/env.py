@@ -12,7 +12,7 @@ from gymnasium import spaces
 from vla_bench import catalog
 from vla_bench.errors import ConventionError, UnknownNameError, VlaBenchError
 from vla_bench.sim.simulation import MujocoSimulation
-from vla_bench.types import CameraView, Episode, Observation, Task
+from vla_bench.types import CameraView, Episode, Observation, Simulation, Task
 
 # name → size and bound; generous, for joint limits are soft and the arm cannot leave its base
 _PROPRIO = {
@@ -36,10 +36,12 @@ class TaskEnv(gymnasium.Env):
 
     Args:
         task: A task or its id.
-        variation: Factors at levels; "" is the unchanged task.
+        variation: Factors at levels; "" is the unchanged task. Needs a simulation that knows variations:
+            `vla_bench.axes.environment.make_env`, which `gymnasium.make` calls, builds one.
         cameras: Cameras to render every step; default: those of the suite's protocol; none: `()`.
         image_px: Height and width; default: the protocol's.
         render_mode: `rgb_array` or None.
+        simulation: What simulates the task; by default the unchanged task's.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
@@ -52,6 +54,7 @@ class TaskEnv(gymnasium.Env):
         cameras: Sequence[str] | None = None,
         image_px: tuple[int, int] | None = None,
         render_mode: str | None = None,
+        simulation: Simulation | None = None,
     ) -> None:
         self.task = catalog.task(task) if isinstance(task, str) else task
         if render_mode not in (None, *self.metadata["render_modes"]):
@@ -61,7 +64,8 @@ class TaskEnv(gymnasium.Env):
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": round(1 / self.task.policy_period_s)}
         self._variation = variation
-        self.simulation = MujocoSimulation(self.task)
+        self.simulation: Simulation = simulation or MujocoSimulation(self.task)
+        self._instruction = self.task.instruction
         height, width = image_px or (self.task.observation_height_px, self.task.observation_width_px)
         names = self.task.cameras if cameras is None else tuple(cameras)
         for name in names:
@@ -132,12 +136,13 @@ class TaskEnv(gymnasium.Env):
 
     def _observation(self) -> dict[str, np.ndarray]:
         seen: Observation = self.simulation.observe(self._views)
+        self._instruction = seen.instruction
         return {**seen.images, **{name: seen.proprio[name].copy() for name in _PROPRIO}}
 
     def _info(self, success: bool = False) -> dict[str, Any]:
         simulation = self.simulation
         return {
-            "instruction": self.task.instruction,
+            "instruction": self._instruction,
             "success": success or simulation.succeeded,
             "score": simulation.score,
             "stages": simulation.stages,

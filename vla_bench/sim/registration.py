@@ -22,6 +22,6 @@ def register_tasks() -> None:
         for stem in stems:
             gymnasium.register(
                 id=f"vla_bench/{name}.{stem}-v0",
-                entry_point="vla_bench.sim.env:TaskEnv",
+                entry_point="vla_bench.axes.environment:make_env",
                 kwargs={"task": f"{name}/{stem}"},
             )

@@ -25,8 +25,9 @@ from vla_bench.sim.robot import append_sections, build_robot
 from vla_bench.sim.workspaces import Workspace, build_arena, workspace
 
 # Textures, with a material each, of pictures alone: for things without a texture that are to look otherwise.
-SPARE_TEXTURES = tuple(f"spare{number}" for number in range(6))
-SPARE_TEXTURE_PX = 256
+# Name → type: planes take flat ones, everything else cubes, which look right from all sides.
+SPARE_TEXTURES = {"spare0": "2d", "spare1": "2d", **{f"spare{number}": "cube" for number in range(2, 10)}}
+_SPARE_TEXTURE_PX = {"2d": "256", "cube": "128"}
 
 _TETRAHEDRON = "0 0 0 .01 0 0 0 .01 0 0 0 .01"
 _COMPILER_CACHE_BYTES = 100 << 20
@@ -110,9 +111,9 @@ class Scene:
         """
         root = ET.fromstring(self.xml)
         asset = _child(root, "asset")
-        for name in SPARE_TEXTURES:
-            size = str(SPARE_TEXTURE_PX)
-            ET.SubElement(asset, "texture", name=name, type="2d", builtin="flat", width=size, height=size)
+        for name, kind in SPARE_TEXTURES.items():
+            size = _SPARE_TEXTURE_PX[kind]
+            ET.SubElement(asset, "texture", name=name, type=kind, builtin="flat", width=size, height=size)
             ET.SubElement(asset, "material", name=name, texture=name, texrepeat="1 1")
         return self._compile(ET.tostring(root, encoding="unicode"))
 
