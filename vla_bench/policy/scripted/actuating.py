@@ -8,7 +8,17 @@ from vla_bench.policy.scripted import gripper
 from vla_bench.policy.scripted.arm import Arm
 from vla_bench.policy.scripted.geometry import unit
 from vla_bench.policy.scripted.grasps import Grasp, grasps, tilted_frames, upright_frames
-from vla_bench.policy.scripted.joints import Drive, away_end, direction, drive_for, handle, likely_end, moved, rest_end
+from vla_bench.policy.scripted.joints import (
+    Drive,
+    away_end,
+    direction,
+    drive_for,
+    handle,
+    is_knob,
+    likely_end,
+    moved,
+    rest_end,
+)
 from vla_bench.policy.scripted.motion import CLOSE, OPEN, Motion, Pose, approach, clearance
 from vla_bench.policy.scripted.moving import Fingers
 from vla_bench.policy.scripted.pushing import pushes
@@ -186,7 +196,7 @@ def _holds(world: World, drive: Drive, arm: Arm) -> list[Grasp]:
     sign = float(np.sign(away_end(joint) - rest_end(joint)))
     inward = unit(-direction(centre[None], joint, sign)[0] * (1.0, 1.0, 0.0))
     frames: list[Array] = upright_frames(arm.home.mat, 24, 2.0 * np.pi)
-    if np.linalg.norm(inward) > 0.5:
+    if np.linalg.norm(inward) > 0.5 and not is_knob(link, joint):
         frames = frames + tilted_frames(inward, np.radians([0.0, 10.0, 15.0, 30.0, 45.0, 60.0]))
     others = np.concatenate([world.rest_points(drive.entity, joint.link), link[~on_handle]])
     found = grasps(grip_points, others, world.floor, frames, arm)

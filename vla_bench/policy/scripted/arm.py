@@ -42,7 +42,7 @@ class Arm:
     def strain(self, pose: Pose) -> float:
         """Cost (m) of a pose near the end of the reach, and a large one beyond it or too near the shoulder."""
         stretch = self.stretch(pose)
-        return max(0.0, stretch - 0.62) + 20.0 * max(0.0, stretch - LIMIT) + 5.0 * max(0.0, NEAREST - stretch)
+        return max(0.0, stretch - 0.62) + 20.0 * max(0.0, stretch - LIMIT) + 0.5 * max(0.0, NEAREST - stretch)
 
     def twist(self, mat: Array, by: float = 0.0) -> float:
         """Cost (m) of turning the wrist from its rest to `mat` and `by` (rad, about the vertical) further."""
@@ -50,11 +50,11 @@ class Arm:
         wrapped = (angle + np.pi) % (2 * np.pi) - np.pi
         return 0.05 * max(0.0, abs(wrapped + by) - 1.8)
 
-    def lower(self, pose: Pose) -> Pose:
-        """The nearest reachable pose below, or inwards where there is none."""
+    def lower(self, pose: Pose, radius: float = RADIUS) -> Pose:
+        """The nearest pose within `radius` (m) below, or inwards where there is none."""
         offset = self._offset(pose) + self.shoulder
         across = (pose.pos - offset)[:2]
-        free = RADIUS**2 - float(across @ across)
+        free = radius**2 - float(across @ across)
         if free < 0.0:
             return self.draw_in(pose)
         height = np.clip(pose.pos[2], offset[2] - np.sqrt(free), offset[2] + np.sqrt(free))

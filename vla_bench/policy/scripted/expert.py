@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from vla_bench.errors import ConventionError
 from vla_bench.policy.base import PolicySpec
 from vla_bench.policy.cards import Card
-from vla_bench.policy.scripted.arm import Arm
-from vla_bench.policy.scripted.motion import OPEN, Motion, Pose, servo
 from vla_bench.policy.scripted.actuating import Actuating
+from vla_bench.policy.scripted.arm import Arm
 from vla_bench.policy.scripted.joints import ACTUATED
+from vla_bench.policy.scripted.motion import OPEN, Motion, Pose, servo
 from vla_bench.policy.scripted.moving import Moving
 from vla_bench.policy.scripted.planning import next_literal
 from vla_bench.policy.scripted.world import Clouds, World
-from vla_bench.types import ActionChunk, Observation, Predicate
+from vla_bench.types import ActionChunk, Observation
 
 SKILLS = {"in": Moving, "on": Moving, **dict.fromkeys(ACTUATED, Actuating)}
 

@@ -74,7 +74,9 @@ def grasps(body: Array, others: Array, floor: float, frames: Iterable[Array], ar
     return []
 
 
-def _at(mat: Array, body: Array, others: Array, centre: Array, floor: float, arm: Arm, air: float) -> list[Grasp]:
+def _at(
+    mat: Array, body: Array, others: Array, centre: Array, floor: float, arm: Arm, air: float
+) -> list[Grasp]:
     points = (body - centre) @ mat
     places = _stretches(points)
     if not len(places):
@@ -92,6 +94,7 @@ def _at(mat: Array, body: Array, others: Array, centre: Array, floor: float, arm
         np.linalg.norm(places[:, :2], axis=1)
         + 0.5 * places[:, 3]
         + 0.04 * (1.0 - np.minimum(places[:, 4] / 0.016, 1.0))
+        + 0.04 * places[:, 5]
         + 0.02 * _touches(places, around, reach, _SOFT)
         + _posture_cost(mat, arm.home.mat)
     )
@@ -107,7 +110,7 @@ def _posture_cost(mat: Array, home: Array) -> float:
 
 
 def _stretches(points: Array) -> Array:
-    """(K, 5) places where a stretch of the body fits: x, y, z of the grip, width, engaged height of the pads.
+    """(K, 6) places where a stretch of the body fits: x, y, z of the grip, width, engaged height, eccentricity.
 
     Args:
         points: (N, 3) points of the body in the directions of the grip frame, about its centre.
@@ -121,8 +124,12 @@ def _stretches(points: Array) -> Array:
         for z in zs:
             slab = lane[(lane[:, 2] > z + gripper.PAD_Z[0]) & (lane[:, 2] < z + gripper.TIP_Z)]
             if z < high[2] + 0.004 and len(slab) > 3:
-                rows += [(x, y, z, w, h) for x, w, h in _split(slab, z) if w < 2 * gripper.HALF_OPENING - 0.006]
-    return np.array(rows).reshape(-1, 5)
+                rows += [
+                    (x, y, z, *rest)
+                    for x, *rest in _split(slab, y, z)
+                    if rest[0] < 2 * gripper.HALF_OPENING - 0.006
+                ]
+    return np.array(rows).reshape(-1, 6)
 
 
 def _spread(low: float, high: float, spacing: float) -> Array:
@@ -132,20 +139,23 @@ def _spread(low: float, high: float, spacing: float) -> Array:
     return (low + high) / 2 + np.linspace(-inner, inner, count)
 
 
-def _split(slab: Array, z: float) -> list[tuple[float, float, float]]:
-    """(middle, width, engaged height of the pads) of each stretch along x that stands apart from the others.
+def _split(slab: Array, y: float, z: float) -> list[tuple[float, float, float, float]]:
+    """(middle, width, engaged height, eccentricity) of each stretch along x that stands apart from the others.
 
-    The engaged height is what lies between the pads at all, and what of it touches them, on the average.
+    The engaged height is what lies between the pads at all, and what of it touches them, on the average. The
+    eccentricity is how far from the pads' middle they touch, 0 … 1: a wall that is gripped askew, or a round
+    one gripped along its rim, touches the pads' edges and slips.
     """
     order = slab[np.argsort(slab[:, 0])]
     cuts = np.flatnonzero(np.diff(order[:, 0]) > _GAP) + 1
     stretches = []
     for part in np.split(order, cuts):
         left, right = part[0, 0], part[-1, 0]
-        faces = [part[part[:, 0] < left + 0.004, 2], part[part[:, 0] > right - 0.004, 2]]
+        faces = [part[part[:, 0] < left + 0.004], part[part[:, 0] > right - 0.004]]
         between = np.clip(np.array([part[:, 2].min(), part[:, 2].max()]) - z, *gripper.PAD_Z)
-        engaged = 0.5 * float(np.ptp(between) + min(np.ptp(face) for face in faces))
-        stretches.append(((left + right) / 2, right - left, engaged))
+        engaged = 0.5 * float(np.ptp(between) + min(np.ptp(face[:, 2]) for face in faces))
+        off = max(abs(float(face[:, 1].mean()) - y) for face in faces) / gripper.PAD_Y
+        stretches.append(((left + right) / 2, right - left, engaged, off))
     return stretches
 
 

@@ -46,7 +46,9 @@ class Motion:
 class Reach(Protocol):
     """What moving needs to know of the arm: see `arm.Arm`."""
 
-    def lower(self, pose: Pose) -> Pose: ...
+    def stretch(self, pose: Pose) -> float: ...
+
+    def lower(self, pose: Pose, radius: float = ...) -> Pose: ...
 
     def draw_in(self, pose: Pose) -> Pose: ...
 
@@ -89,7 +91,7 @@ def approach(goal: Pose, state: WorldState, clearance_z: float, arm: Reach, stan
     # Inside the funnel: the farther from the axis, the farther from the goal.
     back = float(np.clip(12.0 * (lateral - 0.006) + 0.5 * (turn - 0.08), 0.0, standoff))
     if lateral < 0.03 and -(offset @ along) < standoff + 0.05:
-        return arm.lower(Pose(goal.pos - back * along, goal.mat))
+        return arm.lower(Pose(goal.pos - back * along, goal.mat), arm.stretch(goal) + 1e-3)
     gate = arm.lower(Pose(goal.pos - standoff * along, goal.mat)).pos
     across = (gate - state.grip_pos)[:2]
     if np.linalg.norm(across) < 0.03:
