@@ -18,7 +18,7 @@ Namespace = Literal["demo", "dagger", "select", "certify", "eval", "policy", "st
 def generator(namespace: Namespace, *key: str | int) -> np.random.Generator:
     """Return the generator that belongs to `key` in `namespace`.
 
-    The key is hashed with its structure (types and lengths), so ("a", "bc") and ("ab", "c") differ.
+    The key is hashed with its structure (types and boundaries), so ("a", "bc") and ("ab", "c") differ.
     """
     material = "\x1f".join(f"{type(part).__name__}:{part}" for part in (namespace, *key))
     digest = hashlib.sha256(material.encode()).digest()

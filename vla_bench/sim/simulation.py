@@ -341,7 +341,7 @@ class MujocoSimulation:
         joints = self._seen.joints
         assert joints is not None
         proprio = {
-            "robot0_eef_pos": pos,
+            "robot0_eef_pos": pos.copy(),
             "robot0_eef_quat": quat[[1, 2, 3, 0]],  # (x, y, z, w), as robosuite
             "robot0_gripper_qpos": joints[self._finger_qpos],
             "robot0_joint_pos": joints[self._arm_qpos],
