@@ -156,7 +156,7 @@ MISTAKES = {
     "negative budget": ("steps = 5", "steps = -5", r": mine\.budget\.steps = -5: input should be greater"),
     "no camera": ('["agentview"]', "[]", r": mine\.cameras = \[\]: "),
     "no picture": ("[32, 32]", "[0, 32]", r": mine\.observation_px\.0 = 0: input should be greater than 0"),
-    "axis": ("[mine]", '[mine]\ntask_axis = "visul"', r": mine\.task_axis = 'visul': input should be 'visual'"),
+    "axis": ("[mine]", '[mine]\ntask_axis = "visul"', r": mine\.task_axis = 'visul': input should be"),
     "another name": ("[mine]", '[mine]\nname = "other"', r": key 'mine\.name' may not be set"),
     "impossible name": ("[mine]", '["mi ne"]', r": mi ne\.name = 'mi ne': "),
     "taken name": ("[mine]", "[bridge_base]", ": suite 'bridge_base' is already defined in"),
