@@ -33,11 +33,12 @@ class TabletopPredicates(Predicates):
         if carrier is None:
             inside, touches = self._within(target, above=0.10), self._touching_workspace(name)
             return lambda: inside(pos) and touches()
+        base = self._item_pos(literal, carrier)
         touches, stands = self._touching(name, carrier), self._touching_workspace(name)
         if site is not None:
             inside = self._within(target, above=0.10)
             return lambda: inside(pos) and touches() and not stands()
-        base, radius = self._item_pos(literal, target), self._scene.items[target].radius
+        radius = self._scene.items[carrier].radius
 
         def test() -> bool:
             above = pos[2] > base[2] and np.hypot(*(pos - base)[:2]) < radius
