@@ -16,7 +16,8 @@ def test_every_suite_is_listed_and_says_how_to_get_its_data(without_libero):
     assert list(rows) == list(catalog.suites())
     assert rows["libero_90"]["tasks"] == 90
     assert rows["libero_90"]["data"] == "vla-bench assets libero"
-    assert (rows["bridge_base"]["data"], rows["bridge_base"]["budget"]) == ("here", "steps:60")
+    assert (rows["libero_90"]["budget"], rows["libero_90"]["episodes"]) == ("steps:400", 50)
+    assert rows["bridge_base"]["data"] == "here"
 
 
 @needs_libero

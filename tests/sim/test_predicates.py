@@ -9,6 +9,7 @@ from vla_bench.errors import DataError
 from vla_bench.sim.placement import PLACEMENTS
 from vla_bench.sim.predicates import Predicates
 from vla_bench.sim.simulation import MujocoSimulation
+from vla_bench.sim.tabletop import TabletopPredicates
 from vla_bench.types import Episode, Predicate
 
 MIDDLE = "wooden_cabinet_1_middle_"
@@ -27,8 +28,8 @@ def put(sim, name, pos):
     mujoco.mj_forward(sim.model, sim.data)
 
 
-def truth(sim, name, *args):
-    return Predicates(sim.scene, sim.model, sim.data).compile(Predicate(name, args))()
+def truth(sim, name, *args, meaning=Predicates):
+    return meaning(sim.scene, sim.model, sim.data).compile(Predicate(name, args))()
 
 
 def resting_height(sim):
@@ -84,12 +85,24 @@ def test_up_is_a_height(sim):
         assert truth(sim, "up", "carrot_1") is expected
 
 
-def test_every_predicate_of_task_files_has_a_meaning(sim):
+def test_on_a_tabletop_object_is_within_its_radius_and_on_nothing_else(sim):
+    plate, radius = sim.data.body("plate_1_main").xpos.copy(), sim.scene.items["plate_1"].radius
+    resting = plate + np.array([0, 0, resting_height(sim)])
+    put(sim, "carrot_1", resting + np.array([0.5 * radius, 0, 0]))
+    assert truth(sim, "on", "carrot_1", "plate_1") is False, "LIBERO's radius is 30 mm"
+    assert truth(sim, "on", "carrot_1", "plate_1", meaning=TabletopPredicates) is True
+    for offset in ([0, 0, 0.02], [radius + 0.08, 0, 0]):
+        put(sim, "carrot_1", resting + np.array(offset))
+        assert truth(sim, "on", "carrot_1", "plate_1", meaning=TabletopPredicates) is False, offset
+
+
+@pytest.mark.parametrize("meaning", [Predicates, TabletopPredicates])
+def test_every_predicate_of_task_files_has_a_meaning(sim, meaning):
     """It compiles, or says why it cannot: no predicate is known to the reader alone."""
     for name, count in PREDICATES.items():
         for args in (("carrot_1", "plate_1"), ("carrot_1", "main_table_left_region")):
             try:
-                assert truth(sim, name, *args[:count]) in (True, False)
+                assert truth(sim, name, *args[:count], meaning=meaning) in (True, False)
             except DataError as error:
                 assert f"cannot evaluate {name}(" in str(error)  # noqa: PT017
 
