@@ -1,0 +1,62 @@
+"""Where a checkpoint's folder is. Nothing is downloaded unless the user named the repository."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from vla_bench.errors import MissingDataError
+from vla_bench.policy.cards import Card
+
+# a revision may be a branch with slashes in its name
+_REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+# no code: what is in these files is data
+_FILES = ("*.json", "*.safetensors", "*checkpoint*.pt", "lora_adapter/*")
+
+
+def named_folder(named: str) -> Path:
+    """Return the folder that the user named, or fetch the repository `owner/name[@revision]` of the hub.
+
+    Raises:
+        MissingDataError: It is neither, or it cannot be fetched.
+    """
+    if Path(named).expanduser().is_dir():
+        return Path(named).expanduser()
+    repository = _REPOSITORY.fullmatch(named)
+    if repository is None:
+        raise MissingDataError(f"{named}: no such folder, and not owner/name[@revision] of a hub repository")
+    return _snapshot(repository["repo"], repository["revision"], fetch=True)
+
+
+def card_folder(card: Card) -> Path:
+    """Return the folder that a card names, or what was fetched earlier of its repository.
+
+    Raises:
+        MissingDataError: It is not on this machine; says how to get it.
+    """
+    checkpoint = card.checkpoint
+    if checkpoint.folder is not None:
+        folder = card.source.parent / Path(checkpoint.folder).expanduser()
+        if not folder.is_dir():
+            raise MissingDataError(f"{card.source}: checkpoint.folder {folder} does not exist")
+        return folder
+    if checkpoint.repo is None:
+        raise MissingDataError(f"{card.source}: names neither checkpoint.folder nor checkpoint.repo")
+    return _snapshot(checkpoint.repo, checkpoint.revision, fetch=False)
+
+
+def _snapshot(repo: str, revision: str | None, *, fetch: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(
+            repo, revision=revision, allow_patterns=list(_FILES), local_files_only=not fetch
+        )
+    except LocalEntryNotFoundError as error:
+        at = f" --revision {revision}" if revision else ""
+        how = "there is no connection to it" if fetch else f"fetch it with `hf download {repo}{at}`"
+        raise MissingDataError(f"checkpoint {repo} is not on this machine; {how}") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise MissingDataError(f"checkpoint {repo} cannot be fetched: {error}") from error
+    return Path(found)

@@ -1,0 +1,140 @@
+"""What TensorFlow does to pictures, without TensorFlow: JPEG round trip, Lanczos-3 resize, centre crop.
+
+Policies were trained on pictures that went through these operations, and see a difference. The arithmetic
+follows TensorFlow's published algorithms (ScaleAndTranslate, CropAndResize; Apache-2.0): float32 throughout,
+rows before columns, sums in the order of the taps.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+
+import numba
+import numpy as np
+import PIL.Image
+import simplejpeg
+from numpy.typing import NDArray
+
+from vla_bench.types import Image
+
+Float32 = NDArray[np.float32]
+F = np.float32
+
+
+def jpeg_round_trip(image: Image) -> Image:
+    """Encode (H, W, 3) at quality 95 with 4:2:0 chroma and decode it, bit for bit as TensorFlow.
+
+    TensorFlow decodes with the fast integer transform, Pillow with the exact one: up to 15 levels apart.
+    """
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(np.ascontiguousarray(image)).save(buffer, "JPEG", quality=95, subsampling=2)
+    return simplejpeg.decode_jpeg(buffer.getvalue(), colorspace="RGB", fastdct=True, fastupsample=False)
+
+
+def lanczos3(image: Image, height_px: int, width_px: int) -> Image:
+    """Resize (H, W, 3) with an antialiased Lanczos kernel of radius 3; the same size is left as it is."""
+    if image.shape[:2] == (height_px, width_px):
+        return image
+    return np.clip(np.round(lanczos3_float(image, height_px, width_px)), 0, 255).astype(np.uint8)
+
+
+def lanczos3_float(image: Image, height_px: int, width_px: int) -> Float32:
+    """Resize (H, W, 3) as `lanczos3`, before rounding: float32 levels, which may lie outside 0..255."""
+    rows = _resample_rows(image.astype(F), *_taps(height_px, image.shape[0]))
+    return _resample_columns(rows, *_taps(width_px, image.shape[1]))
+
+
+def crop_centre(image: Image, area: float, size_px: int) -> Image:
+    """Cut out the central square share `area` of (H, W, 3) and resize it bilinearly to `size_px` square."""
+    cropped = crop_centre_float(image.astype(F) * F(1.0 / 255.0), area, size_px)
+    # TensorFlow scales by 255.5 and truncates instead of rounding
+    return np.clip(np.floor(np.clip(cropped, 0, 1) * F(255.5)), 0, 255).astype(np.uint8)
+
+
+def crop_centre_float(image: Float32, area: float, size_px: int) -> Float32:
+    """Cut out and resize as `crop_centre`, on a float32 picture with values in [0, 1]."""
+    return _bilinear(image, *_grid(area, size_px, image.shape[0]), *_grid(area, size_px, image.shape[1]))
+
+
+@functools.lru_cache(maxsize=64)
+def _taps(n_out: int, n_in: int) -> tuple[NDArray[np.int64], Float32]:
+    """First input index and weights of every output row; the kernel widens when it shrinks the picture."""
+    inverse = F(1) / (F(n_out) / F(n_in))
+    stretch = np.maximum(inverse, F(1))
+    radius = F(3) * stretch
+    starts = np.zeros(n_out, np.int64)
+    weights = np.zeros((n_out, min(2 * int(np.ceil(radius)) + 1, n_in)), F)
+    for i in range(n_out):
+        centre = (F(i) + F(0.5)) * inverse
+        first = min(max(int(np.ceil(centre - radius - F(0.5))), 0), n_in - 1)
+        last = min(max(int(np.floor(centre + radius - F(0.5))), 0), n_in - 1)
+        taps = _kernel((np.arange(first, last + 1).astype(F) + F(0.5) - centre) * (F(1) / stretch))
+        total = functools.reduce(np.add, taps, F(0))
+        starts[i] = first
+        weights[i, : len(taps)] = taps * (F(1) / total)
+    return starts, weights
+
+
+def _kernel(x: Float32) -> Float32:
+    """Lanczos window of radius 3; sine of a float32 argument, correctly rounded to float32."""
+    x, pi = np.abs(x), F(3.14159265359)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        window = F(3) * _sin(pi * x) * _sin(pi * x / F(3)) / (pi * pi * x * x)
+    return np.where(x > F(3), F(0), np.where(x <= F(1e-3), F(1), window)).astype(F)
+
+
+def _sin(x: Float32) -> Float32:
+    return np.sin(x.astype(np.float64)).astype(F)
+
+
+@functools.lru_cache(maxsize=64)
+def _grid(area: float, n_out: int, n_in: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Float32]:
+    """Lower and upper input index and the share of the upper one, of every output row of a centred crop."""
+    side = np.sqrt(F(area))
+    low = (F(1) - side) / F(2)
+    step = ((low + side) - low) * F(n_in - 1) / F(n_out - 1)
+    at = low * F(n_in - 1) + np.arange(n_out, dtype=F) * step
+    lower = np.floor(at).astype(np.int64)
+    return lower, np.ceil(at).astype(np.int64), at - lower.astype(F)
+
+
+@numba.njit(cache=True, fastmath=False)
+def _resample_rows(image, starts, weights):  # noqa: ANN001, ANN202
+    n_in, width, channels = image.shape
+    flat = image.reshape(n_in, width * channels)
+    out = np.zeros((len(starts), width * channels), np.float32)
+    for i in range(len(starts)):
+        for k in range(min(weights.shape[1], n_in - starts[i])):
+            out[i] += weights[i, k] * flat[starts[i] + k]
+    return out.reshape(len(starts), width, channels)
+
+
+@numba.njit(cache=True, fastmath=False)
+def _resample_columns(image, starts, weights):  # noqa: ANN001, ANN202
+    height, n_in, _ = image.shape
+    out = np.empty((height, len(starts), 3), np.float32)
+    for y in range(height):
+        for i in range(len(starts)):
+            red = green = blue = np.float32(0)
+            for k in range(min(weights.shape[1], n_in - starts[i])):
+                weight, pixel = weights[i, k], starts[i] + k
+                red += weight * image[y, pixel, 0]
+                green += weight * image[y, pixel, 1]
+                blue += weight * image[y, pixel, 2]
+            out[y, i, 0], out[y, i, 1], out[y, i, 2] = red, green, blue
+    return out
+
+
+@numba.njit(cache=True, fastmath=False)
+def _bilinear(image, top, bottom, down, left, right, along):  # noqa: ANN001, ANN202
+    out = np.empty((len(top), len(left), 3), np.float32)
+    for i in range(len(top)):
+        above, below = image[top[i]], image[bottom[i]]
+        for j in range(len(left)):
+            for c in range(3):
+                upper, lower = above[left[j], c], below[left[j], c]
+                upper += (above[right[j], c] - upper) * along[j]
+                lower += (below[right[j], c] - lower) * along[j]
+                out[i, j, c] = upper + (lower - upper) * down[i]
+    return out

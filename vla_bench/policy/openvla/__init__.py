@@ -1,0 +1,1 @@
+"""OpenVLA and OpenVLA-OFT, read from their official checkpoints."""

@@ -1,0 +1,144 @@
+"""From action tokens and normalised actions to numbers in physical units, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_bench.errors import DataError, UnknownNameError
+from vla_bench.policy.tensors import read_json
+from vla_bench.types import Array
+
+FILE = "dataset_statistics.json"
+# OFT divides and multiplies by (high − low + 1e-8), OpenVLA by (high − low)
+OFT_EPSILON = 1e-8
+
+Bounds = Literal["q99", "minmax"]
+_KEYS: dict[Bounds, tuple[str, str]] = {"q99": ("q01", "q99"), "minmax": ("min", "max")}
+
+
+@dataclass(frozen=True, slots=True)
+class ActionTokens:
+    """Action values in [−1, 1] as the last text tokens of the vocabulary.
+
+    Attributes:
+        bins: Number of edges; values are decoded to the bins − 1 centres between them.
+        vocabulary: Number of text tokens.
+    """
+
+    bins: int = 256
+    vocabulary: int = 32000
+
+    @property
+    def edges(self) -> Array:
+        """(bins,) edges."""
+        return np.linspace(-1, 1, self.bins)
+
+    def encode(self, actions: Array) -> NDArray[np.int64]:
+        """Values of any shape → token ids; the highest id is the lowest bin."""
+        return self.vocabulary - np.digitize(np.clip(actions, -1, 1), self.edges)
+
+    def decode(self, ids: NDArray[np.integer]) -> Array:
+        """Token ids of any shape → bin centres; ids that are no action tokens count as the nearest one."""
+        centres = (self.edges[:-1] + self.edges[1:]) / 2
+        return centres[np.clip(self.vocabulary - np.asarray(ids) - 1, 0, len(centres) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Linear map between [−1, 1] and what a data set holds.
+
+    Attributes:
+        low, high: (A,) values at −1 and +1.
+        mask: (A,) which dimensions are mapped; the others are left as they are.
+        epsilon: Added to the range.
+    """
+
+    low: Array
+    high: Array
+    mask: NDArray[np.bool_]
+    epsilon: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Number of dimensions."""
+        return len(self.low)
+
+    def unnormalise(self, actions: Array) -> Array:
+        """(..., A) in [−1, 1] → (..., A) in the data set's units."""
+        return np.where(
+            self.mask, 0.5 * (actions + 1) * (self.high - self.low + self.epsilon) + self.low, actions
+        )
+
+    def normalise(self, values: Array) -> Array:
+        """(..., A) in the data set's units → (..., A) clipped to [−1, 1], masked dimensions too."""
+        scaled = 2 * (values - self.low) / (self.high - self.low + OFT_EPSILON) - 1
+        return np.clip(np.where(self.mask, scaled, values), -1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Normalisation statistics of a checkpoint by data set, and the file that they come from."""
+
+    tables: Mapping[str, Any]
+    source: Path
+
+    def key(self, wanted: Sequence[str]) -> str:
+        """Return the first of the `wanted` data sets that exists; without any, the only one there is.
+
+        Raises:
+            UnknownNameError: None of them exists, or none is named and there are several; says which exist.
+        """
+        if not wanted and len(self.tables) == 1:
+            return next(iter(self.tables))
+        for key in wanted:
+            if key in self.tables:
+                return key
+        raise UnknownNameError(
+            "normalisation key", wanted[0] if wanted else "", self.tables, where=str(self.source)
+        )
+
+    def scaling(self, key: str, kind: str, bounds: Bounds, epsilon: float = 0.0) -> Scaling:
+        """Return the scaling of one data set.
+
+        Args:
+            key: The data set.
+            kind: `action` or `proprio`.
+            bounds: 1st and 99th percentile, or the extremes.
+            epsilon: See `Scaling`.
+
+        Raises:
+            DataError: The table has no such numbers, or they differ in length.
+        """
+        table = self.tables[key].get(kind)
+        names = _KEYS[bounds]
+        if not isinstance(table, Mapping) or any(name not in table for name in names):
+            found = ", ".join(table) if isinstance(table, Mapping) else "nothing"
+            raise DataError(self.source, f"{key}.{kind}: expected {' and '.join(names)}, found {found}")
+        low, high = (np.asarray(table[name], np.float64) for name in names)
+        mask = np.asarray(table.get("mask", np.ones(len(low))), bool)
+        if not low.shape == high.shape == mask.shape:
+            sizes = f"{low.size}, {high.size} and {mask.size}"
+            raise DataError(self.source, f"{key}.{kind}: {', '.join(names)} and mask have {sizes} values")
+        return Scaling(low, high, mask, epsilon)
+
+
+def read_statistics(folder: Path, config: Mapping[str, Any]) -> Statistics:
+    """Return the statistics of a checkpoint folder: its own file, which replaces what `config.json` holds.
+
+    Raises:
+        DataError: There are none, or the file is not a table of data sets.
+    """
+    path = folder / FILE
+    tables = read_json(path) if path.is_file() else config
+    source = path if path.is_file() else folder / "config.json"
+    if not isinstance(tables, Mapping) or not all(isinstance(t, Mapping) for t in tables.values()):
+        raise DataError(source, f"expected a table of data sets, found {type(tables).__name__}")
+    if not tables:
+        raise DataError(source, f"holds no normalisation statistics, and there is no {FILE}")
+    return Statistics(tables, source)

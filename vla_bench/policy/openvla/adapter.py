@@ -1,0 +1,177 @@
+"""OpenVLA and OpenVLA-OFT as policies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from vla_bench import seeding
+from vla_bench.errors import ConventionError
+from vla_bench.policy import hub
+from vla_bench.policy.base import PolicySpec
+from vla_bench.policy.cards import Card
+from vla_bench.policy.openvla.checkpoint import Source, load_part
+from vla_bench.policy.openvla.conventions import STATE_NAMES, Conventions, read_conventions, to_commands
+from vla_bench.policy.openvla.heads import L1Head
+from vla_bench.policy.openvla.parallel import Denoiser
+from vla_bench.policy.openvla.parts import (
+    Decode,
+    Inputs,
+    Parts,
+    discrete_decoder,
+    l1_decoder,
+    load,
+    load_denoiser,
+    token_decoder,
+)
+from vla_bench.policy.openvla.prompts import PromptTokenizer, prompt
+from vla_bench.policy.precision import backend
+from vla_bench.types import ActionChunk, Array, Observation
+
+ARM_ACTION = 7
+ARM_STATE = 8
+
+
+class OpenVlaPolicy:
+    """Acts from the newest observation alone, so that one model can serve many episodes.
+
+    Args:
+        parts: The loaded checkpoint.
+        tokenize: Text → token ids.
+        decode: Inputs → (B, T, A) normalised actions.
+    """
+
+    def __init__(self, parts: Parts, tokenize: Callable[[str], list[int]], decode: Decode) -> None:
+        conventions = parts.conventions
+        self.parts, self._tokenize, self._decode = parts, tokenize, decode
+        self.spec = PolicySpec(
+            cameras=conventions.cameras,
+            image_px=conventions.image_px,
+            proprio=STATE_NAMES if conventions.state else (),
+            action_size=parts.scaling.size,
+            chunk_length=parts.chunk,
+        )
+
+    def reset(self, instruction: str, seed: int) -> None:
+        """Nothing to forget: the instruction comes with every observation, and decoding is greedy."""
+
+    def act(self, observations: Sequence[Observation]) -> ActionChunk:
+        """Return the (T, 7) actions for the newest observation."""
+        return self.act_batch([observations])[0]
+
+    def act_batch(self, batch: Sequence[Sequence[Observation]]) -> list[ActionChunk]:
+        """Return one chunk for each history; the timings are those of the whole batch."""
+        return self._act([history[-1] for history in batch])
+
+    @torch.inference_mode()
+    def _act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        marks = [time.perf_counter()]
+        inputs = self.parts.prepare(observations, [self._ids(seen.instruction) for seen in observations])
+        self._mark(marks)
+        actions = self._decode(inputs)
+        self._mark(marks)
+        commands = [to_commands(self.parts.scaling.unnormalise(a), self.parts.conventions) for a in actions]
+        self._mark(marks)
+        phases = ("preprocess", "inference", "postprocess")
+        timings = {name: 1e3 * (b - a) for name, (a, b) in zip(phases, pairwise(marks), strict=True)}
+        return [ActionChunk(chunk, timings) for chunk in commands]
+
+    def _ids(self, instruction: str) -> list[int]:
+        return self._tokenize(prompt(instruction, self.parts.conventions.prompt))
+
+    def _mark(self, marks: list[float]) -> None:
+        if self.parts.model.device.type == "cuda":
+            torch.cuda.synchronize(self.parts.model.device)
+        marks.append(time.perf_counter())
+
+
+class DiffusionPolicy:
+    """OFT with the diffusion head; its noise belongs to the episode, so it serves one at a time."""
+
+    def __init__(self, parts: Parts, tokenize: Callable[[str], list[int]], denoiser: Denoiser) -> None:
+        self._policy = OpenVlaPolicy(parts, tokenize, self._decode)
+        self._denoiser = denoiser
+        self.spec = self._policy.spec
+        self.reset("", 0)
+
+    def reset(self, instruction: str, seed: int) -> None:
+        """Start the stream of noise that belongs to `seed`."""
+        self._stream = seeding.generator("policy", "openvla_diffusion", seed)
+
+    def act(self, observations: Sequence[Observation]) -> ActionChunk:
+        """Return the (T, 7) actions for the newest observation."""
+        return self._policy.act(observations)
+
+    def _decode(self, inputs: Inputs) -> Array:
+        parts = self._policy.parts
+        drawn = self._stream.standard_normal((1, parts.chunk, parts.scaling.size), dtype=np.float32)
+        noise = torch.from_numpy(drawn).to(inputs.pixels)
+        actions, _ = self._denoiser(parts.model, inputs.prompts, parts.visual(inputs), noise)
+        return actions.double().cpu().numpy()
+
+
+def build(card: Card, precision: str) -> OpenVlaPolicy | DiffusionPolicy:
+    """Build the policy of a card.
+
+    Raises:
+        ConventionError: The card contradicts itself or the checkpoint.
+        MissingDataError: A file is not there.
+        DataError: A file cannot be used.
+        MissingCapabilityError: The precision or the kind of model is not implemented.
+    """
+    conventions, numbers = read_conventions(card), backend(precision)
+    source = find(card, conventions)
+    device = pick_device(conventions.device)
+    tokenizer = PromptTokenizer(source.holding("tokenizer.json"))
+    parts = load(source, conventions, card.chunk_predicted, numbers, device)
+    _require_one_arm(card, parts)
+    if conventions.head == "diffusion":
+        return DiffusionPolicy(parts, tokenizer, load_denoiser(parts, source, numbers))
+    if conventions.head == "l1":
+        head = L1Head(parts.model.config.hidden, parts.scaling.size)
+        load_part(head, source, "action_head", numbers, device)
+        return OpenVlaPolicy(parts, tokenizer, l1_decoder(parts, head))
+    decoder = token_decoder if conventions.head == "tokens" else discrete_decoder
+    return OpenVlaPolicy(parts, tokenizer, decoder(parts))
+
+
+def _require_one_arm(card: Card, parts: Parts) -> None:
+    found = {"actions": (parts.scaling.size, ARM_ACTION)}
+    if parts.state_scaling is not None:
+        found["state"] = (parts.state_scaling.size, ARM_STATE)
+    for what, (size, expected) in found.items():
+        if size != expected:
+            raise ConventionError(
+                f"{card.name}: the checkpoint's {what} have {size} numbers, those of one arm {expected}"
+            )
+
+
+def find(card: Card, conventions: Conventions) -> Source:
+    """Return the folders of the checkpoint that the user or the card names.
+
+    Raises:
+        MissingDataError: One is not on this machine.
+    """
+    folder = hub.named_folder(conventions.checkpoint) if conventions.checkpoint else hub.card_folder(card)
+    base = hub.named_folder(conventions.base) if conventions.base else None
+    return Source(folder, base)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the named device; `auto` is a GPU where there is one.
+
+    Raises:
+        ConventionError: It is no device of torch, or not on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConventionError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
