@@ -75,8 +75,13 @@ class Controller:
         self._bias = data.qfrc_bias[self._dofs]
         self._arm_ctrl = data.ctrl[arm[0] : arm[0] + 7]
         self._grip_ctrl = data.ctrl[gripper[0] : gripper[0] + 2]
-        self._J = np.zeros((6, model.nv))
-        self._M = np.zeros((model.nv, model.nv))
+        self._J, self._M, self._v = np.zeros((6, model.nv)), np.zeros((model.nv, model.nv)), np.zeros(6)
+        self._qvel, self._qM = data.qvel, data.qM
+        self._J_lin, self._J_ang = self._J[:3], self._J[3:]
+        arm_dofs = self._dofs
+        self._now = ArmState(
+            self._x, self._R, self._q, self._qd, self._J[:, arm_dofs], self._v, self._M[arm_dofs, arm_dofs]
+        )
         self._stale: ArmState | None = None
 
     def reset(self) -> None:
@@ -152,17 +157,16 @@ class Controller:
 
     def _measure(self) -> ArmState:
         """The arm as the last position stage left it; views, valid until the next one."""
-        model, data, J = self._model, self._data, self._J
-        mujoco.mj_jacSite(model, data, J[:3], J[3:], self._site)
-        mujoco.mj_fullM(model, self._M, data.qM)
-        arm = self._dofs
-        return ArmState(self._x, self._R, self._q, self._qd, J[:, arm], J @ data.qvel, self._M[arm, arm])
+        mujoco.mj_jacSite(self._model, self._data, self._J_lin, self._J_ang, self._site)
+        mujoco.mj_fullM(self._model, self._M, self._qM)
+        np.matmul(self._J, self._qvel, out=self._v)
+        return self._now
 
     def _remember(self) -> ArmState:
         """A copy of the arm's state now, with the memory layout of `_measure` (numba compiles once)."""
         now, arm = self._measure(), self._dofs
         J, M = self._J.copy()[:, arm], self._M.copy()[arm, arm]
-        return ArmState(now.x.copy(), now.R.copy(), now.q.copy(), now.qd.copy(), J, now.v, M)
+        return ArmState(now.x.copy(), now.R.copy(), now.q.copy(), now.qd.copy(), J, now.v.copy(), M)
 
 
 def _rotation_of(rotation_vector: Array) -> Array:

@@ -104,7 +104,7 @@ class Predicates:
 
     def _lifted(self, literal: Predicate, name: str) -> Test:
         """All of `name` is 5 cm above the workspace's surface, and it touches nothing but the gripper."""
-        self._item_pos(literal, name)
+        origin = self._item_pos(literal, name)
         geoms = collision_geoms(self._model, self._scene.items[name])
         held, others = self._geoms_below(GRIPPER_BODY), np.ones(self._model.ngeom, dtype=bool)
         others &= ~(geoms | held)
@@ -115,6 +115,8 @@ class Predicates:
         pos, mat = self._data.geom_xpos, self._data.geom_xmat
 
         def test() -> bool:
+            if origin[2] < height:  # spares the rest while it lies on the table
+                return False
             down = mat[ids, 6:]
             lowest = pos[ids, 2] + np.sum(down * middle - np.abs(down) * half, axis=1)
             return bool(lowest.min() > height) and in_hand() and not elsewhere()

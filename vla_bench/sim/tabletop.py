@@ -57,10 +57,11 @@ class TabletopPredicates(Predicates):
         """Test of a point: inside the box of a region, in the region's own frame."""
         half, bound = np.array(self._scene.sites[region].half), self._data.site(region)
         low, high = -half - np.array([0.0, 0.0, _FLOOR_M]), half + np.array([0.0, 0.0, above])
+        middle, extent = (low + high) / 2, (high - low) / 2
+        pos, inverse = bound.xpos, bound.xmat.reshape(3, 3).T
 
         def test(point: Array) -> bool:
-            local = bound.xmat.reshape(3, 3).T @ (point - bound.xpos)
-            return bool(np.all(local > low) and np.all(local < high))
+            return bool((np.abs(inverse @ (point - pos) - middle) < extent).all())
 
         return test
 
