@@ -54,7 +54,9 @@ def test_a_wide_vessel_is_held_by_its_rim(arm):
 
 def test_open_hand_touches_neither_the_thing_nor_its_neighbours_nor_the_floor(arm):
     thing = block((0, 0, 0.03), (0.02, 0.03, 0.03))
-    neighbours = np.concatenate([block((0.06, 0, 0.05), (0.02, 0.05, 0.05)), block((0, 0.09, 0.05), (0.05, 0.02, 0.05))])
+    neighbours = np.concatenate(
+        [block((0.06, 0, 0.05), (0.02, 0.05, 0.05)), block((0, 0.09, 0.05), (0.05, 0.02, 0.05))]
+    )
     found = grasps(thing, neighbours, 0.0, upright_frames(arm.home.mat), arm)
     assert found
     for grasp in found:
@@ -68,5 +70,5 @@ def test_thing_is_held_when_both_pads_touch_it():
     touching, apart = np.array([0.0205, -0.0205]), np.array([0.04, -0.04])
     assert gripper.held(thing, touching)
     assert not gripper.held(thing, apart)
-    assert not gripper.held(thing + (0.0, 0.0, 0.1), touching)
+    assert not gripper.held(thing + np.array([0.0, 0.0, 0.1]), touching)
     assert not gripper.held(thing, np.array([0.0005, -0.0005]))

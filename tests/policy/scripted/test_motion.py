@@ -13,7 +13,7 @@ PERIODS_S = [0.05, 0.2]
 @pytest.mark.parametrize("period_s", PERIODS_S)
 def test_action_points_to_the_goal_and_stays_in_its_box(arm, make_state, make_solid, period_s):
     state = make_state(make_solid("thing", [((0, 0, 0.02), (0.02, 0.02, 0.02))]))
-    goal = Pose(state.grip_pos + (-0.2, 0.1, 0.0), rotation(UP, 1.0) @ state.grip_mat)
+    goal = Pose(state.grip_pos + np.array([-0.2, 0.1, 0.0]), rotation(UP, 1.0) @ state.grip_mat)
     action = servo(Motion(goal, CLOSE), state, arm, period_s)
     assert action.shape == (7,)
     assert np.abs(action).max() <= 1.0
@@ -32,7 +32,7 @@ def test_no_motion_is_asked_for_at_the_goal(arm, make_state, make_solid, period_
 def test_hand_is_never_sent_outwards_past_the_limit(arm):
     outward = np.array([1.0, 0.0, 0.0])
     for x in np.linspace(0.0, 0.5, 60):
-        here = arm.home.pos + (x, 0.0, 0.0)
+        here = arm.home.pos + np.array([x, 0.0, 0.0])
         aim = arm.brake(here, here + 0.05 * outward, arm.home.mat)
         # A step along the tangent of the sphere leaves it by its curvature, not more.
         limit = max(LIMIT, arm.stretch(Pose(here, arm.home.mat))) + 1e-3
@@ -60,4 +60,4 @@ def test_clearance_passes_over_what_stands_between_and_ignores_the_rest():
     tower = np.array([[0.2, 0.0, 0.3]])
     load = np.array([[0.02, 0.0, -0.05]])
     assert clearance(start, end, tower, load) > 0.35
-    assert clearance(start, end, tower + (0.0, 0.3, 0.0), load) == pytest.approx(0.1)
+    assert clearance(start, end, tower + np.array([0.0, 0.3, 0.0]), load) == pytest.approx(0.1)

@@ -21,7 +21,9 @@ SHUT = Predicate("close", ("inside",))
 @pytest.fixture
 def kitchen(make_solid, make_state, make_drawer):
     def make(qpos, goal, satisfied=None):
-        cabinet = make_solid("cabinet", CUBE, movable=False, joints={"slide": make_drawer(qpos)}, links=("drawer",))
+        cabinet = make_solid(
+            "cabinet", CUBE, movable=False, joints={"slide": make_drawer(qpos)}, links=("drawer",)
+        )
         inside = RegionState("inside", np.zeros(3), np.eye(3), np.full(3, 0.1), "cabinet", ("slide",))
         things = [make_solid(name, CUBE) for name in ("bowl", "plate")]
         return make_state(cabinet, *things, goal=goal, satisfied=satisfied, regions=[inside])
@@ -70,7 +72,9 @@ def test_share_runs_from_the_end_near_zero_to_the_far_one(make_drawer):
 
 
 def test_a_point_of_a_door_moves_on_a_circle_along_its_direction():
-    hinge = JointState("hinge", 0.0, (-2.0, 0.0), np.array([0.1, 0.0, 0.0]), np.array([0.0, 0.0, 1.0]), "door")
+    hinge = JointState(
+        "hinge", 0.0, (-2.0, 0.0), np.array([0.1, 0.0, 0.0]), np.array([0.0, 0.0, 1.0]), "door"
+    )
     pose = Pose(np.array([0.4, 0.0, 0.2]), np.eye(3))
     swung = moved(pose, hinge, -0.01)
     assert np.linalg.norm(swung.pos - (0.1, 0.0, 0.2)) == pytest.approx(0.3)

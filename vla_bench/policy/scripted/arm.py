@@ -40,9 +40,10 @@ class Arm:
         return float(np.linalg.norm(pose.pos - self._offset(pose) - self.shoulder))
 
     def strain(self, pose: Pose) -> float:
-        """Cost (m) of a pose near the end of the reach, and a large one beyond it or too near the shoulder."""
+        """Cost (m) of a pose near the end of the reach or near the shoulder, and a large one beyond reach."""
         stretch = self.stretch(pose)
-        return max(0.0, stretch - 0.62) + 20.0 * max(0.0, stretch - LIMIT) + 0.5 * max(0.0, NEAREST - stretch)
+        long = max(0.0, stretch - 0.62) + 20.0 * max(0.0, stretch - LIMIT)
+        return long + 0.5 * max(0.0, NEAREST - stretch)
 
     def twist(self, mat: Array, by: float = 0.0) -> float:
         """Cost (m) of turning the wrist from its rest to `mat` and `by` (rad, about the vertical) further."""

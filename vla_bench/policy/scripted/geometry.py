@@ -45,7 +45,7 @@ def unit(vector: Array) -> Array:
 
 
 def surface_points(half: Array, spacing: float) -> Array:
-    """(N, 3) points on the surface of a box with half sizes `half`, at most `spacing` apart, corners included."""
+    """(N, 3) points on the surface of a box with half sizes `half`, at most `spacing` apart, with corners."""
     lines = [np.linspace(-h, h, max(2, int(np.ceil(2.0 * h / spacing)) + 1)) for h in half]
     grid = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 3)
     return grid[np.any(np.abs(grid) >= half - 1e-9, axis=1)]

@@ -11,12 +11,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_bench.policy.scripted import gripper
 from vla_bench.policy.scripted.arm import Arm
 from vla_bench.policy.scripted.geometry import UP, rotation, unit
 from vla_bench.policy.scripted.motion import Pose
 from vla_bench.types import Array
+
+Mask = NDArray[np.bool_]
 
 _GAP = 0.014  # stretches that are nearer to each other than a finger tip is thick count as one
 _HARD, _SOFT = (0.003, 0.0), 0.005  # air (m) around the hand that must be free, at a pinch, and that should
@@ -62,7 +65,7 @@ def grasps(body: Array, others: Array, floor: float, frames: Iterable[Array], ar
         others: (M, 3) points of everything else.
         floor: Height (m) of the surface that the hand must not touch.
         frames: Orientations of the hand to try.
-        home: Orientation at rest; turning the wrist away from it costs.
+        arm: Strained poses cost, and so does turning the wrist away from its rest.
     """
     centre = 0.5 * (body.min(axis=0) + body.max(axis=0))
     near = others[np.all(np.abs(others - centre) < np.ptp(body, axis=0) / 2 + 0.25, axis=1)]
@@ -110,7 +113,7 @@ def _posture_cost(mat: Array, home: Array) -> float:
 
 
 def _stretches(points: Array) -> Array:
-    """(K, 6) places where a stretch of the body fits: x, y, z of the grip, width, engaged height, eccentricity.
+    """(K, 6) places where a stretch fits: x, y, z of the grip, width, engaged height, eccentricity.
 
     Args:
         points: (N, 3) points of the body in the directions of the grip frame, about its centre.
@@ -140,7 +143,7 @@ def _spread(low: float, high: float, spacing: float) -> Array:
 
 
 def _split(slab: Array, y: float, z: float) -> list[tuple[float, float, float, float]]:
-    """(middle, width, engaged height, eccentricity) of each stretch along x that stands apart from the others.
+    """(middle, width, engaged height, eccentricity) of each stretch along x that stands apart.
 
     The engaged height is what lies between the pads at all, and what of it touches them, on the average. The
     eccentricity is how far from the pads' middle they touch, 0 … 1: a wall that is gripped askew, or a round
@@ -159,7 +162,7 @@ def _split(slab: Array, y: float, z: float) -> list[tuple[float, float, float, f
     return stretches
 
 
-def _above_floor(pos: Array, mat: Array, floor: float) -> Array:
+def _above_floor(pos: Array, mat: Array, floor: float) -> Mask:
     """(K,) whether the tips of the open hand stay above the floor."""
     low, high = gripper.boxes(gripper.HALF_OPENING)
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
@@ -167,7 +170,7 @@ def _above_floor(pos: Array, mat: Array, floor: float) -> Array:
     return pos[:, 2] + (all_corners.reshape(-1, 3) @ mat.T)[:, 2].min() > floor + 0.002
 
 
-def _sweeps_over(points: Array, places: Array, reach: float) -> Array:
+def _sweeps_over(points: Array, places: Array, reach: float) -> Mask:
     """(M,) points that any of the hands could touch at all."""
     low, high = gripper.boxes(gripper.HALF_OPENING, reach)
     if not len(places):
@@ -177,14 +180,14 @@ def _sweeps_over(points: Array, places: Array, reach: float) -> Array:
     return np.all((points > low) & (points < high), axis=1)
 
 
-def _encloses(places: Array, points: Array) -> Array:
+def _encloses(places: Array, points: Array) -> Mask:
     """(K,) whether any of the points would be caught between the closing fingers."""
     span = np.array([gripper.HALF_OPENING, 0.0105, 0.0])
-    low, high = -span + (0.0, 0.0, -0.03), span + (0.0, 0.0, gripper.TIP_Z)
+    low, high = -span + (0.0, 0.0, -0.03), np.array([span[0], span[1], gripper.TIP_Z])
     return _any_inside(places, points, low, high)
 
 
-def _touches(places: Array, points: Array, reach: float, margin: float) -> Array:
+def _touches(places: Array, points: Array, reach: float, margin: float) -> Mask:
     """(K,) whether the open hand, or the way it comes along, contains any of the points."""
     low, high = gripper.boxes(gripper.HALF_OPENING, reach)
     hit = np.zeros(len(places), dtype=bool)
@@ -196,7 +199,7 @@ def _touches(places: Array, points: Array, reach: float, margin: float) -> Array
     return hit
 
 
-def _any_inside(places: Array, points: Array, low: Array, high: Array) -> Array:
+def _any_inside(places: Array, points: Array, low: Array, high: Array) -> Mask:
     """(K,) whether any of the points lies in a box that is carried to each place."""
     # One axis at a time on the points that are left keeps the broad product small.
     reach = np.all(
@@ -204,10 +207,10 @@ def _any_inside(places: Array, points: Array, low: Array, high: Array) -> Array:
         & (points < places[:, :3].max(axis=0, initial=-np.inf) + high),
         axis=1,
     )
-    points = points[reach].astype(np.float32)
+    near = points[reach].astype(np.float32)
     centre, half = ((low + high) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
-    inside = np.ones((len(places), len(points)), dtype=bool)
+    inside = np.ones((len(places), len(near)), dtype=bool)
     for axis in range(3):
-        offset = places[:, None, axis].astype(np.float32) + centre[axis] - points[None, :, axis]
+        offset = places[:, None, axis].astype(np.float32) + centre[axis] - near[None, :, axis]
         inside &= np.abs(offset) < half[axis]
-    return inside.any(axis=1)
+    return np.any(inside, axis=1)

@@ -130,7 +130,7 @@ def is_knob(points: Array, joint: JointState) -> bool:
 
 
 def handle(points: Array, joint: JointState) -> NDArray[np.bool_]:
-    """(N,) whether points belong to the part of a link that stands out in the direction in which it opens; of a knob, its top."""
+    """(N,) which points of a link are its handle: what stands out in the way it opens; of a knob, its top."""
     sign = float(np.sign(away_end(joint) - rest_end(joint)))
     if is_knob(points, joint):
         heights = points @ joint.axis * np.sign(joint.axis[2] + 1e-9)
@@ -142,4 +142,5 @@ def handle(points: Array, joint: JointState) -> NDArray[np.bool_]:
     centre = points.mean(axis=0)
     normal = direction(centre[None], joint, sign)[0]
     out = (points - joint.anchor) @ normal
-    return (out > out.max() - 0.018) & (lever(points, joint) > 0.5 * lever(points, joint).max())
+    levers = lever(points, joint)
+    return (out > out.max() - 0.018) & (levers > 0.5 * levers.max())

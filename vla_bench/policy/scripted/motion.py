@@ -46,13 +46,21 @@ class Motion:
 class Reach(Protocol):
     """What moving needs to know of the arm: see `arm.Arm`."""
 
-    def stretch(self, pose: Pose) -> float: ...
+    def stretch(self, pose: Pose) -> float:
+        """Distance (m) of wrist and shoulder."""
+        ...
 
-    def lower(self, pose: Pose, radius: float = ...) -> Pose: ...
+    def lower(self, pose: Pose, radius: float = ...) -> Pose:
+        """The nearest reachable pose below."""
+        ...
 
-    def draw_in(self, pose: Pose) -> Pose: ...
+    def draw_in(self, pose: Pose) -> Pose:
+        """The nearest reachable pose at the same height."""
+        ...
 
-    def brake(self, pos: Array, aim: Array, mat: Array) -> Array: ...
+    def brake(self, pos: Array, aim: Array, mat: Array) -> Array:
+        """Where to aim instead of `aim` with a long arm."""
+        ...
 
 
 def servo(motion: Motion, state: WorldState, arm: Reach, period_s: float) -> Array:
@@ -110,7 +118,8 @@ def clearance(start: Array, end: Array, obstacles: Array, body: Array, margin: f
     """Height of the grip at which hand and load pass over everything between two places.
 
     Args:
-        start, end: (3,) positions of the grip.
+        start: (3,) position of the grip.
+        end: (3,) position where it goes.
         obstacles: (M, 3) points in the world.
         body: (N, 3) points of the load relative to the grip, in the world's directions.
         margin: Air (m) between.

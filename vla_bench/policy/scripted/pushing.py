@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_bench.policy.scripted import gripper
 from vla_bench.policy.scripted.arm import Arm
@@ -53,12 +54,14 @@ def pushes(world: World, drive: Drive, arm: Arm) -> list[Grasp]:
     return sorted(found, key=lambda push: push.cost)
 
 
-def _backs(points: Array, ways: Array, hinged: bool, levers: Array) -> Array:
+def _backs(points: Array, ways: Array, hinged: bool, levers: Array) -> NDArray[np.intp]:
     """Indices of a sample of points that lie on faces which look against the motion."""
     if hinged:
         far = np.flatnonzero(levers > 0.6 * levers.max())
         far = far[:: max(1, len(far) // 400)]
-        rows = np.array([row for row in far if np.min((points - points[row]) @ ways[row]) > -0.03], dtype=int)
+        rows = np.array(
+            [row for row in far if np.min((points - points[row]) @ ways[row]) > -0.03], dtype=np.intp
+        )
     else:
         along = points @ ways[0]
         rows = np.flatnonzero(along < along.min() + 0.04)
@@ -69,7 +72,7 @@ def _pose(contact: Array, way: Array, heading: Array, tilt: float) -> Pose:
     """The closed hand with its finger tips behind `contact`, approaching at `tilt` below the horizontal."""
     z = np.cos(tilt) * heading - np.sin(tilt) * UP
     x = unit(np.cross(UP, heading))
-    mat = np.stack([x, np.cross(z, x), z], axis=1)
+    mat: Array = np.stack([x, np.cross(z, x), z], axis=1).astype(np.float64)
     # Half the hand's extent along the way: thin for hanging fingers, the tip for level ones.
     depth = np.sin(tilt) * 0.0105 + np.cos(tilt) * gripper.TIP_Z
     return Pose(contact - (depth + _AIR) * way, mat)
