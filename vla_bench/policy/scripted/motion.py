@@ -97,7 +97,7 @@ def approach(goal: Pose, state: WorldState, clearance_z: float, arm: Reach, stan
     lateral = float(np.linalg.norm(offset - (offset @ along) * along))
     turn = angle_between(state.grip_mat, goal.mat)
     # Inside the funnel: the farther from the axis, the farther from the goal.
-    back = float(np.clip(12.0 * (lateral - 0.006) + 0.5 * (turn - 0.08), 0.0, standoff))
+    back = float(np.clip(6.0 * (lateral - 0.006) + 0.5 * (turn - 0.08), 0.0, standoff))
     if lateral < 0.03 and -(offset @ along) < standoff + 0.05:
         return arm.lower(Pose(goal.pos - back * along, goal.mat), arm.stretch(goal) + 1e-3)
     gate = arm.lower(Pose(goal.pos - standoff * along, goal.mat)).pos
