@@ -169,7 +169,7 @@ class Suite(FileModel):
         in_hand = problem is not None and any(literal.name in IN_HAND for literal in problem.goal)
         return Task(
             suite=self.name, stem=stem, index=list(axes).index(stem), bddl=bddl,
-            instruction=_words_of(stem) if problem is None else problem.language,
+            instruction=words_of(stem) if problem is None else problem.language,
             budget=Budget(self.budget.steps, self.budget.time_s),
             substep_s=self.substep_s, tick_s=self.tick_s, policy_period_s=self.policy_period_s,
             split=self.split, axis=axis, published="" if problem is None else problem.published,
@@ -181,7 +181,7 @@ class Suite(FileModel):
         )  # fmt: skip
 
 
-def _words_of(stem: str) -> str:
+def words_of(stem: str) -> str:
     """The instruction in a file's name, as LIBERO's benchmark reads it."""
     return re.sub(r"^[A-Z_]+_SCENE\d+_", "", stem).replace("_", " ")
 

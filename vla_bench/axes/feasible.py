@@ -50,12 +50,12 @@ def check_start(nominal: Nominal, varied: MujocoSimulation) -> None:
         (nominal.reached, _reached(varied), "is out of the robot's reach"),
         (nominal.supported, _supported(varied), f"is not above the {fixture}"),
     ):
-        for name in sorted(before - now):
+        for name in sorted((before - now) & _named(varied)):
             raise PlacementError(f"{name} {what}")
 
 
 def within_bounds(simulation: MujocoSimulation, name: str) -> bool:
-    """Whether an object that the goal names is within reach, above the workspace, and in view."""
+    """Whether an object is within reach, above the workspace, and in view."""
     return all(name in names for names in (_seen(simulation), _reached(simulation), _supported(simulation)))
 
 
@@ -79,8 +79,8 @@ def _root(model: mujoco.MjModel, geom: int) -> str:
 
 
 def _seen(simulation: MujocoSimulation) -> set[str]:
-    """Objects that the goal names whose origin the first camera looks at."""
-    return {name for name, pos in _goal_positions(simulation).items() if sees(simulation, pos)}
+    """Objects whose origin the first camera looks at."""
+    return {name for name, pos in _positions(simulation).items() if sees(simulation, pos)}
 
 
 def sees(simulation: MujocoSimulation, point: Sequence[float] | Array) -> bool:
@@ -91,21 +91,26 @@ def sees(simulation: MujocoSimulation, point: Sequence[float] | Array) -> bool:
     return in_view(point, camera.xpos, camera.xmat.reshape(3, 3), fovy, aspect)
 
 
-def _goal_positions(simulation: MujocoSimulation) -> dict[str, Array]:
-    scene = simulation.scene
-    names = {arg for literal in simulation.goal for arg in literal.args if arg in scene.problem.objects}
-    return {name: simulation.data.body(scene.items[name].body).xpos for name in names}
+def _named(simulation: MujocoSimulation) -> set[str]:
+    """Objects that the goal of this episode names."""
+    objects = simulation.scene.problem.objects
+    return {arg for literal in simulation.goal for arg in literal.args if arg in objects}
+
+
+def _positions(simulation: MujocoSimulation) -> dict[str, Array]:
+    items = simulation.scene.items
+    return {n: simulation.data.body(i.body).xpos for n, i in items.items() if i.movable}
 
 
 def _reached(simulation: MujocoSimulation) -> set[str]:
-    """Objects that the goal names that are neither too near to the robot nor too far from it."""
+    """Objects that are neither too near to the robot nor too far from it."""
     base, (near, far) = np.array(simulation.scene.place.robot_pos[:2]), _REACH_M
-    places = _goal_positions(simulation)
+    places = _positions(simulation)
     return {name for name, pos in places.items() if near <= np.hypot(*(pos[:2] - base)) <= far}
 
 
 def _supported(simulation: MujocoSimulation) -> set[str]:
-    """Objects that the goal names whose origin is above the workspace's surface."""
+    """Objects whose origin is above the workspace's surface."""
     model, data, place = simulation.model, simulation.data, simulation.scene.place
     root = model.body(place.surface_body).id
     geoms = np.flatnonzero((model.body_rootid[model.geom_bodyid] == root) & (model.geom_contype != 0))
@@ -115,10 +120,10 @@ def _supported(simulation: MujocoSimulation) -> set[str]:
     top = np.abs(high[:, 2] - place.offset[2]) < _TOP_M + _RAISED_M
     plane = model.geom_type[geoms] == mujoco.mjtGeom.mjGEOM_PLANE
     if plane.any() or not top.any():
-        return set(_goal_positions(simulation))
+        return set(_positions(simulation))
     return {
         name
-        for name, pos in _goal_positions(simulation).items()
+        for name, pos in _positions(simulation).items()
         if np.any(np.all((low[top, :2] < pos[:2]) & (pos[:2] < high[top, :2]), axis=1))
     }
 

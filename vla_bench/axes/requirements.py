@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from vla_bench.axes import scenery
 from vla_bench.axes.factors import Factor, factors
+from vla_bench.axes.lexicon import lexicon
+from vla_bench.axes.texts import missing_text
 from vla_bench.axes.variation import VariationError, parse
 from vla_bench.bddl import Problem, read_problem
 from vla_bench.errors import UnknownNameError, suggest
@@ -105,11 +107,19 @@ def refusal(
         reason = REQUIREMENTS[name](problem)
         if reason is not None:
             return reason
-    if factor.texts is not None:
-        from vla_bench.axes.texts import missing_text
+    return _unsaid(factor, task, level, problem) if factor.texts is not None else None
 
-        return missing_text(factor, task, problem, level)
-    return None
+
+def _unsaid(factor: Factor, task: Task, level: int | None, problem: Problem) -> str | None:
+    """Why a factor with texts has none for a task."""
+    place, who = workspace(problem), factor.options.get("replaces")
+    if who is None:
+        return missing_text(factor, task, level)
+    names = scenery.handled(problem) if who == "handled" else scenery.receivers(problem)
+    category = problem.objects[scenery.bare(problem, place, names)[0]]
+    if lexicon().noun_for(category, task.instruction) is None:
+        return f"{task.instruction!r} has no word for {category!r} alone"
+    return missing_text(factor, task, level, category)
 
 
 def applicable(task: Task, problem: Problem | None = None) -> tuple[str, ...]:

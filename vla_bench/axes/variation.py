@@ -35,6 +35,7 @@ def parse(text: str) -> Variation:
     for name, levels in map(_split, text.split("+") if text else ()):
         if name not in factors():
             raise UnknownNameError("factor", name, factors(), where=f"variation {text!r}")
+        _check_levels(name, levels)
         if len(levels) != 1:
             raise VariationError(
                 f"variation {text!r}: {name} is given levels {levels}; one variation has one"
@@ -93,10 +94,13 @@ def _split(part: str) -> tuple[str, tuple[int, ...]]:
     if not name or not at or not re.fullmatch(r"\s*\d+(\s*,\s*\d+)*\s*", levels):
         raise VariationError(f"{part!r} is no factor at a level; {_EXAMPLE}")
     numbers = tuple(int(level) for level in levels.split(","))
-    for level in numbers:
+    return name, numbers
+
+
+def _check_levels(name: str, levels: tuple[int, ...]) -> None:
+    for level in levels:
         if level > LEVELS:
             raise VariationError(f"{name}@{level}: levels go from 0, the unchanged task, to {LEVELS}")
-    return name, numbers
 
 
 def _alternatives(part: str, text: str) -> list[str]:
@@ -104,6 +108,7 @@ def _alternatives(part: str, text: str) -> list[str]:
     names = fnmatch.filter(factors(), name)
     if not names:
         raise UnknownNameError("factor", name, factors(), where=f"variation {text!r}")
+    _check_levels(name, levels)
     return [f"{match}@{level}" for match in names for level in levels]
 
 

@@ -195,7 +195,7 @@ def _vary(
             for variation in expand([text]):
                 written[variation] = written.get(variation, False) or not is_pattern(text)
     omitted: list[Omission] = []
-    refused: dict[tuple[str, str], list[str]] = {}
+    refused: dict[str, list[tuple[str, str]]] = {}
     varied: Varied = []
     for suite, stem in tasks:
         chosen = list(written)
@@ -208,18 +208,18 @@ def _vary(
                     for name, reason in reasons[variation].items():
                         omitted += [Omission(task.id, variation, f"{name}: {reason}")]
                         if written[variation]:
-                            refused.setdefault((name, reason), []).append(task.id)
+                            refused.setdefault(name, []).append((task.id, reason))
                 chosen = [variation for variation in written if not reasons[variation]]
         varied.append((suite, stem, tuple(chosen)))
-    problems += [_refusal(name, reason, ids, len(tasks)) for (name, reason), ids in refused.items()]
+    problems += [_refusal(name, reasons, len(tasks)) for name, reasons in refused.items()]
     if written and not problems and not any(chosen for *_, chosen in varied):
         problems.append(f"none of its variations applies: {omitted[0].task_id}: {omitted[0].reason}")
     return varied, tuple(omitted)
 
 
-def _refusal(name: str, reason: str, ids: list[str], tasks: int) -> str:
+def _refusal(name: str, reasons: list[tuple[str, str]], tasks: int) -> str:
     """Which tasks a written-out factor does not apply to, why, and what applies to the first of them."""
-    ids = list(dict.fromkeys(ids))
+    ids, reason = list(dict(reasons)), reasons[0][1]
     many = f" and {len(ids) - 1} more of {tasks} tasks" if len(ids) > 1 else ""
     fitting = ", ".join(applicable(catalog.task(ids[0])))
     pattern = f"; a pattern such as {name.partition('.')[0]}.*@… leaves it out" if len(ids) < tasks else ""
