@@ -105,7 +105,7 @@ def _factory(card: Card) -> Callable[[Card, str], Policy]:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is not None and module_name.startswith(error.name):
+        if f"{module_name}.".startswith(f"{error.name}."):
             raise DataError(card.source, f"adapter module {module_name!r} does not exist") from error
         raise MissingCapabilityError(
             f"policy {card.name!r} needs the package {error.name!r}: pip install 'vla-bench[{card.family}]'"
