@@ -49,8 +49,9 @@ def conventions(path: Path, case: str) -> Conventions:
         trained, steps = len(data["diffusion_alphas_cumprod"]), len(data["diffusion_timesteps"])
     return Conventions(
         prompt="openvla", cameras=tuple(f"image{i}" for i in range(int(match["n"]))), mirrored=False,
-        jpeg=False, lanczos=False, crop_area=1.0, unnorm_key=key, bounds=BOUNDS[constants["norm"]], units="controller",
-        gripper="one_opens", head=match["head"], state=bool(match["state"]), film=bool(match["film"]),
+        jpeg=False, lanczos=False, crop_area=1.0, unnorm_key=key, bounds=BOUNDS[constants["norm"]],
+        units="controller", gripper="one_opens", head=match["head"], state=bool(match["state"]),
+        film=bool(match["film"]),
         diffusion_trained=trained, diffusion_steps=steps,
     )  # fmt: skip
 

@@ -16,6 +16,9 @@ from support.goldens import goldens
 from vla_bench.policy.openvla.config import read_config
 from vla_bench.policy.openvla.model import OpenVla
 
+# models this small lose more by sharing the work than they gain
+torch.set_num_threads(1)
+
 DINO, SIGLIP = "vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224"
 BRIDGE = {
     "action": {

@@ -41,7 +41,7 @@ def lanczos3(image: Image, height_px: int, width_px: int) -> Image:
 
 def lanczos3_float(image: Image, height_px: int, width_px: int) -> Float32:
     """Resize (H, W, 3) as `lanczos3`, before rounding: float32 levels, which may lie outside 0..255."""
-    rows = _resample_rows(image.astype(F), *_taps(height_px, image.shape[0]))
+    rows = _resample_rows(np.ascontiguousarray(image, F), *_taps(height_px, image.shape[0]))
     return _resample_columns(rows, *_taps(width_px, image.shape[1]))
 
 
@@ -54,6 +54,7 @@ def crop_centre(image: Image, area: float, size_px: int) -> Image:
 
 def crop_centre_float(image: Float32, area: float, size_px: int) -> Float32:
     """Cut out and resize as `crop_centre`, on a float32 picture with values in [0, 1]."""
+    image = np.ascontiguousarray(image)
     return _bilinear(image, *_grid(area, size_px, image.shape[0]), *_grid(area, size_px, image.shape[1]))
 
 

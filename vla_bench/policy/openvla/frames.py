@@ -31,14 +31,15 @@ class Frames:
         Raises:
             ConventionError: A camera is missing, or its picture is not (H, W, 3) uint8.
         """
-        seen = pictures(observation, self.conventions.cameras)
-        return np.concatenate([self.processor(self.prepared(image)) for image in seen])
+        names = self.conventions.cameras
+        seen = zip(names, pictures(observation, names), strict=True)
+        return np.concatenate([self.processor(self.prepared(image, f"camera {n!r}")) for n, image in seen])
 
-    def prepared(self, image: Image) -> Image:
+    def prepared(self, image: Image, what: str = "picture") -> Image:
         """(H, W, 3) uint8, upright → (height, width, 3) uint8 that the processor only has to normalise."""
         height, width = self.processor.towers[0].crop
         conventions = self.conventions
-        image = np.asarray(as_rgb(image))
+        image = np.asarray(as_rgb(image, what))
         if conventions.mirrored:
             image = image[:, ::-1]
         if conventions.jpeg:

@@ -80,8 +80,10 @@ def _look_up(table: NDArray[np.float32], levels: Image) -> NDArray[np.float32]:
     return np.stack([table[c][levels[..., c]] for c in range(3)])
 
 
-def as_rgb(image: Image | PIL.Image.Image) -> PIL.Image.Image:
+def as_rgb(image: Image | PIL.Image.Image, what: str = "picture") -> PIL.Image.Image:
     """Return a picture as RGB: uint8 of shape (H, W), (H, W, 3) or (H, W, 4), or one of Pillow's.
+
+    `what` names it in errors.
 
     Raises:
         ConventionError: It has another type or shape.
@@ -90,13 +92,11 @@ def as_rgb(image: Image | PIL.Image.Image) -> PIL.Image.Image:
         return image.convert("RGB")
     if not isinstance(image, np.ndarray):
         raise ConventionError(
-            f"expected a picture as (H, W, 3) uint8 or a PIL image, found {type(image).__name__}"
+            f"{what}: expected (H, W, 3) uint8 or a PIL image, found {type(image).__name__}"
         )
     usable = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
     if image.dtype != np.uint8 or not usable or 0 in image.shape:
-        raise ConventionError(
-            f"expected a picture as (H, W, 3) uint8, found {image.dtype} of shape {image.shape}"
-        )
+        raise ConventionError(f"{what}: expected (H, W, 3) uint8, found {image.dtype} of shape {image.shape}")
     return PIL.Image.fromarray(np.ascontiguousarray(image)).convert("RGB")
 
 
