@@ -77,7 +77,8 @@ def test_a_thing_that_slips_away_is_taken_again(simulations):
 @pytest.mark.parametrize("delay", [1, 8])
 def test_late_observations_only_cost_success(simulations, delay):
     sim = simulations(TASKS[0])
-    actions = run(sim, load_policy("expert"), 120, delay=delay)
+    steps = sim.task.budget.steps if delay == 1 else 120
+    actions = run(sim, load_policy("expert"), steps, delay=delay)
     assert np.isfinite(actions).all()
     assert np.abs(actions).max() <= 1.0
     assert delay > 1 or sim.succeeded

@@ -10,7 +10,7 @@ from vla_bench.policy.scripted.joints import (
     rest_end,
 )
 from vla_bench.policy.scripted.motion import Pose
-from vla_bench.policy.scripted.planning import next_literal
+from vla_bench.policy.scripted.planning import agenda
 from vla_bench.types import JointState, Predicate, RegionState
 
 CUBE = [((0, 0, 0.02), (0.02, 0.02, 0.02))]
@@ -32,26 +32,26 @@ def kitchen(make_solid, make_state, make_drawer):
 
 
 def test_a_drawer_is_opened_before_something_goes_in_and_shut_afterwards(kitchen):
-    assert next_literal(kitchen(0.0, [SHUT, PUT])) == Predicate("open", ("inside",))
-    assert next_literal(kitchen(-0.155, [SHUT, PUT])) == PUT
-    assert next_literal(kitchen(-0.155, [SHUT, PUT], [False, True])) == SHUT
-    assert next_literal(kitchen(0.005, [SHUT, PUT], [True, True])) is None
+    assert agenda(kitchen(0.0, [SHUT, PUT]))[0] == Predicate("open", ("inside",))
+    assert agenda(kitchen(-0.155, [SHUT, PUT]))[0] == PUT
+    assert agenda(kitchen(-0.155, [SHUT, PUT], [False, True]))[0] == SHUT
+    assert agenda(kitchen(0.005, [SHUT, PUT], [True, True])) == []
 
 
 def test_joints_that_nothing_is_put_into_come_first(kitchen):
     beside = Predicate("on", ("bowl", "plate"))
-    assert next_literal(kitchen(-0.155, [beside, SHUT])) == SHUT
+    assert agenda(kitchen(-0.155, [beside, SHUT]))[0] == SHUT
 
 
 def test_what_carries_comes_before_what_is_carried(kitchen):
     stacked, carried = Predicate("on", ("bowl", "plate")), Predicate("in", ("plate", "inside"))
     state = kitchen(-0.155, [stacked, carried])
-    assert next_literal(state) == carried
+    assert agenda(state)[0] == carried
 
 
 def test_circular_goals_still_give_something_to_do(kitchen):
     goal = [Predicate("on", ("bowl", "plate")), Predicate("on", ("plate", "bowl"))]
-    assert next_literal(kitchen(0.0, goal)) in goal
+    assert agenda(kitchen(0.0, goal))[0] in goal
 
 
 def test_drive_goes_to_the_limit_that_the_literal_wants(kitchen):

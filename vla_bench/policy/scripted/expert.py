@@ -12,11 +12,12 @@ from vla_bench.policy.scripted.arm import Arm
 from vla_bench.policy.scripted.joints import ACTUATED
 from vla_bench.policy.scripted.motion import OPEN, Motion, Pose, servo
 from vla_bench.policy.scripted.moving import Moving
-from vla_bench.policy.scripted.planning import next_literal
+from vla_bench.policy.scripted.planning import agenda
+from vla_bench.policy.scripted.skill import Skill
 from vla_bench.policy.scripted.world import Clouds, World
 from vla_bench.types import ActionChunk, Observation
 
-SKILLS = {"in": Moving, "on": Moving, **dict.fromkeys(ACTUATED, Actuating)}
+SKILLS: dict[str, type[Skill]] = {"in": Moving, "on": Moving, **dict.fromkeys(ACTUATED, Actuating)}
 
 
 class Expert:
@@ -30,7 +31,7 @@ class Expert:
     def reset(self, instruction: str, seed: int) -> None:
         """Forget everything; the instruction is not needed, the goal is in the snapshot."""
         self._clouds = Clouds()
-        self._skill = None
+        self._skill: Skill | None = None
         self._arm: Arm | None = None
         self._last_ns: int | None = None
 
@@ -44,19 +45,20 @@ class Expert:
         period = 0.05 if self._last_ns is None else (state.time_ns - self._last_ns) * 1e-9
         self._last_ns = state.time_ns
         world = World(state, self._clouds)
-        motion = self._motion(world)
+        motion = self._motion(world, self._arm)
         return ActionChunk(servo(motion, state, self._arm, max(period, 0.02))[None])
 
-    def _motion(self, world: World) -> Motion:
+    def _motion(self, world: World, arm: Arm) -> Motion:
+        """Go on with the present skill; else begin with the first literal that leaves something to do."""
         if self._skill is not None:
             motion = self._skill.step(world)
             if motion is not None:
                 return motion
             self._skill = None
-        literal = next_literal(world.state)
-        if literal is not None:
-            self._skill = SKILLS[literal.name](literal, self._arm)
+        for literal in agenda(world.state):
+            self._skill = SKILLS[literal.name](literal, arm)
             motion = self._skill.step(world)
             if motion is not None:
                 return motion
+        self._skill = None
         return Motion(Pose(world.state.grip_pos, world.state.grip_mat), OPEN)

@@ -49,9 +49,8 @@ def find_place(world: World, literal: Predicate, hand: Array, arm: Arm) -> Place
     """
     name, target = literal.args
     places = [
-        place
+        _place(world, literal, rotation(UP, turn) @ hand, 0.02 * abs(turn))
         for turn in _turns(world, name, target)
-        for place in _places(world, literal.name, name, target, rotation(UP, turn) @ hand, abs(turn))
     ]
     return min(places, key=lambda place: place.cost + arm.strain(place.grip(world, name)))
 
@@ -72,11 +71,12 @@ def _heading(mat: Array) -> float:
     return float(np.arctan2(axis[1], axis[0]))
 
 
-def _places(world: World, kind: str, name: str, target: str, hand: Array, turn: float) -> list[Place]:
-    state = world.state
+def _place(world: World, literal: Predicate, hand: Array, cost: float) -> Place:
+    """The best place with one orientation of the hand: low, near the middle, let go from a small height."""
+    state, (name, target) = world.state, literal.args
     region = state.regions.get(target)
     middle = state.entities[target].pos if region is None else region.pos
-    shifts = _shifts(region, kind)
+    shifts = _shifts(region)
     turned = hand @ state.grip_mat.T
     origin = world.entity(name).pos
     about = np.array([*middle[:2], origin[2]])
@@ -87,17 +87,16 @@ def _places(world: World, kind: str, name: str, target: str, hand: Array, turn: 
     clear = field.rest(hand_points, shifts) + 0.01
     release = np.maximum(lies + _DROP, clear)
     rest_z = origin[2] + lies
-    cost = (
-        (release - lies - _DROP)
+    costs = (
+        cost
+        + (release - lies - _DROP)
         + (rest_z - rest_z.min())
         + 0.5 * np.linalg.norm(shifts, axis=1)
-        + 0.02 * turn
-        + _outside(region, kind, np.column_stack([about[:2] + shifts, rest_z]))
+        + _outside(region, literal.name, np.column_stack([about[:2] + shifts, rest_z]))
     )
-    best = int(np.argmin(cost))
-    return [
-        Place(np.array([*(about[:2] + shifts[best]), origin[2] + release[best]]), hand, float(cost[best]))
-    ]
+    best = int(np.argmin(costs))
+    where = np.array([*(about[:2] + shifts[best]), origin[2] + release[best]])
+    return Place(where, hand, float(costs[best]))
 
 
 def _hand_points(qpos: Array) -> Array:
@@ -113,7 +112,7 @@ def _hand_points(qpos: Array) -> Array:
     return np.concatenate(parts)
 
 
-def _shifts(region: RegionState | None, kind: str) -> Array:
+def _shifts(region: RegionState | None) -> Array:
     """(K, 2) horizontal displacements from the middle of the target that the literal allows, with air."""
     if region is None:
         return np.zeros((1, 2))

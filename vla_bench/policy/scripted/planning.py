@@ -8,13 +8,11 @@ from vla_bench.types import Predicate, WorldState
 _PLACED = ("in", "on")
 
 
-def next_literal(state: WorldState) -> Predicate | None:
-    """The first thing to do now: an unsatisfied literal, or what it needs before; None when all is done."""
-    open_literals = [g for g, done in zip(state.goal, state.satisfied, strict=True) if not done]
-    known = [literal for literal in open_literals if literal.name in _PLACED + ACTUATED]
-    if not known:
-        return None
-    return _needed_first(state, min(known, key=lambda literal: _rank(state, literal)))
+def agenda(state: WorldState) -> list[Predicate]:
+    """What is left to do, the first thing first: unsatisfied literals, or what they need before."""
+    left = [literal for literal, done in zip(state.goal, state.satisfied, strict=True) if not done]
+    known = [literal for literal in left if literal.name in _PLACED + ACTUATED]
+    return [_needed_first(state, literal) for literal in sorted(known, key=lambda g: _rank(state, g))]
 
 
 def _rank(state: WorldState, literal: Predicate) -> int:
@@ -43,7 +41,7 @@ def _belongs(state: WorldState, region: str, name: str) -> bool:
 
 def _needed_first(state: WorldState, literal: Predicate) -> Predicate:
     """What must be done before a literal: a drawer is opened before something goes in."""
-    if literal.name != "in":
+    region = state.regions.get(literal.args[-1])
+    if literal.name != "in" or region is None or not is_shut(state, region):
         return literal
-    region = state.regions[literal.args[1]]
-    return Predicate("open", (region.name,)) if is_shut(state, region) else literal
+    return Predicate("open", (region.name,))

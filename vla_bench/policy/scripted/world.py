@@ -26,7 +26,8 @@ class Clouds:
     def floor(self, state: WorldState) -> float:
         """Height of the workspace's surface: the lowest point of what can be moved, when first seen."""
         if self._floor is None:
-            movable = [e for e in state.entities.values() if e.movable] or list(state.entities.values())
+            solid = [e for e in state.entities.values() if len(e.boxes.pos)]
+            movable = [e for e in solid if e.movable] or solid
             self._floor = float(min(e.boxes.corners()[..., 2].min() for e in movable))
         return self._floor
 
