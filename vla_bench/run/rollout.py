@@ -52,7 +52,7 @@ class Rollout:
     succeeded: bool = False
     ended_by: Literal["steps", "time"] | None = None
     latencies_ms: dict[str, list[float]] = field(default_factory=lambda: {phase: [] for phase in PHASES})
-    _observed: list[Observation] = field(default_factory=list)
+    _observed: dict[int, Observation] = field(default_factory=dict)  # by the steps before it
     _grip_path: list[Array] = field(default_factory=list)
 
     @property
@@ -89,14 +89,14 @@ class Rollout:
         return actions
 
     def step(self, action: Array) -> None:
-        """Execute one action for a policy period, or until the goal holds."""
+        """Execute one action for a policy period, or until the goal holds or the time is over."""
         for tick in range(self.simulation.task.ticks_per_step):
             self.tick(action if tick == 0 else None)
-            if self.succeeded:
+            if self.ended:
                 break
         self.steps += 1
         budget = self.simulation.task.budget
-        if not self.succeeded and budget.steps is not None and self.steps >= budget.steps:
+        if not self.ended and budget.steps is not None and self.steps >= budget.steps:
             self.ended_by = "steps"
         self._grip_path.append(self.simulation.observe().proprio["robot0_eef_pos"])
         self.on_step()
@@ -110,14 +110,19 @@ class Rollout:
         if not self.succeeded and budget.time_s is not None and self.simulated_s >= budget.time_s - 1e-9:
             self.ended_by = "time"
 
-    def look_ahead(self, steps_to_inference: int) -> None:
-        """Keep the observation of now if the next inference, so many steps away, wants it in its history."""
+    def look_ahead(self, steps_to_inference: int, interval: int) -> None:
+        """Keep the observation of now if an inference to come wants it in its history.
+
+        Args:
+            steps_to_inference: Steps until the next one.
+            interval: Steps from one to the next thereafter.
+        """
         spec = self.policy.spec
-        if spec.history == 1:
+        if spec.history == 1 or steps_to_inference == 0:  # the inference itself observes
             return
-        age, rest = divmod(steps_to_inference, self._stride())
-        if rest == 0 and 0 < age < spec.history:
-            self._observed.append(self._observe())
+        later = [age * self._stride() - steps_to_inference for age in range(1, spec.history)]
+        if any(steps >= 0 and steps % interval == 0 for steps in later):
+            self._observed[self.steps] = self._observe()
 
     @property
     def simulated_s(self) -> float:
@@ -125,11 +130,13 @@ class Rollout:
         return self.ticks * self.simulation.task.tick_s
 
     def _history(self) -> list[Observation]:
+        """The observations that the spec asks for; the first one stands in for those before the start."""
         spec = self.policy.spec
-        self._observed.append(self._observe())
-        self._observed = self._observed[-spec.history :]
-        # before the first observations exist, the oldest one stands in for them
-        return [self._observed[0]] * (spec.history - len(self._observed)) + self._observed
+        stride = self._stride() if spec.history > 1 else 1
+        self._observed[self.steps] = self._observe()
+        wanted = [max(0, self.steps - age * stride) for age in reversed(range(spec.history))]
+        self._observed = {step: seen for step, seen in self._observed.items() if step >= wanted[0]}
+        return [self._observed[step] for step in wanted]
 
     def _observe(self) -> Observation:
         spec = self.policy.spec
@@ -156,23 +163,23 @@ def blocking(run: Rollout) -> None:
             run.step(action)
             if run.ended:
                 return
-            run.look_ahead(len(actions) - 1 - index)
+            run.look_ahead(len(actions) - 1 - index, len(actions))
 
 
 PACINGS: Mapping[str, Callable[[Rollout], None]] = {"blocking": blocking}
 
 
 def check_chunk(simulation: Simulation, policy: Policy, actions: Array) -> None:
-    """Compare a chunk's shape with what the simulation takes.
+    """Compare a chunk's shape with what the policy declares and the simulation takes.
 
     Raises:
         ConventionError: They differ; both shapes are named.
     """
     wanted = (policy.spec.chunk_length, simulation.action_size)
-    if actions.ndim != 2 or actions.shape[1] != wanted[1] or len(actions) == 0:
+    if actions.shape != wanted:
         raise ConventionError(
-            f"the policy's actions have shape {actions.shape}; {simulation.task.id} takes chunks of shape "
-            f"(T, {wanted[1]}), here T = {wanted[0]}"
+            f"the policy's actions have shape {actions.shape}; it declares {wanted[0]} at a time and "
+            f"{simulation.task.id} takes {wanted[1]} numbers each, so shape {wanted} is expected"
         )
 
 
@@ -186,6 +193,9 @@ def play(run: Rollout, episode: Episode, pacing: str, policy_seed: int) -> dict[
     outcome: dict[str, Any] = {}
     try:
         run.simulation.reset(episode)
+    except Exception as error:  # what the simulation could tell is still that of the episode before
+        return not_played(error) | {"wall_s": time.perf_counter() - began}
+    try:
         run.policy.reset(run.simulation.observe().instruction, policy_seed)
         run.start()
         PACINGS[pacing](run)
@@ -200,7 +210,7 @@ def play(run: Rollout, episode: Episode, pacing: str, policy_seed: int) -> dict[
 
 
 def not_played(error: Exception) -> dict[str, Any]:
-    """The outcome of an episode that could not begin, for example because its scene cannot be built."""
+    """The outcome of an episode that could not begin: its scene cannot be built or reset."""
     nothing = dict.fromkeys(("steps", "ticks", "simulated_s", "task_s", "wall_s", "score"), 0)
     return {**_as_error(error), **nothing, "success_any": False, "success_last": False}
 

@@ -92,8 +92,6 @@ class MujocoSimulation:
         self._grip_site = self.model.site("gripper0_grip_site").id
         self._hand_body = self.model.body(HAND_BODY).id
         self._warning_counts = self.data.warning.number  # a view
-        self.satisfied = (False,) * len(self._goal)
-        self._held_ticks = 0
 
     # ── start ──────────────────────────────────────────────────────────────────────────────────────────
 
