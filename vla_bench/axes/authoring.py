@@ -154,7 +154,7 @@ def _reference(words: Lexicon, instruction: str, level: int) -> str:
 
 
 def _concept(words: Lexicon, instruction: str, level: int) -> str:
-    """Add what the first thing is for (1); say only that: of the last (2), the first (3), all (4); a riddle (5)."""
+    """Add what the first thing is for (1); say only that: of the last (2), first (3), all (4); riddle (5)."""
     names = list(dict.fromkeys(words.nouns_in(instruction)))
     uses = {n: words.nouns[n].use for n in names}
     if not names:

@@ -10,11 +10,14 @@ import numpy as np
 from vla_bench.axes import scenery
 from vla_bench.axes.cell import Cell
 from vla_bench.axes.placing import lowest, stand_at
-from vla_bench.axes.shaping import scale_part
+from vla_bench.axes.shaping import distortion, scale_part
 from vla_bench.sim.edits import Blueprint, Edits
+from vla_bench.sim.mjcf import Part
 from vla_bench.sim.predicates import collision_geoms, joint_names
 from vla_bench.sim.simulation import MujocoSimulation
 from vla_bench.types import Array
+
+_EQUALLY_GOOD = 1.05
 
 
 def size(cell: Cell) -> Edits:
@@ -24,11 +27,17 @@ def size(cell: Cell) -> Edits:
 
 
 def proportions(cell: Cell) -> Edits:
-    """The object to be handled is stretched along one of its axes, at constant volume."""
-    factor, axis = cell.values["factor"], int(cell.generator().integers(3))
-    factors = np.full(3, factor**-0.5)
-    factors[axis] = factor
-    return _reshape(cell, factors)
+    """The object to be handled is stretched along one of its axes, at constant volume.
+
+    The axis is drawn from those along which its shape can be stretched best: round things stay round.
+    """
+    name = scenery.bare(cell.problem, cell.place, scenery.handled(cell.problem))[0]
+    part = Part(cell.nominal.scene.items[name].category.path)
+    shapes = np.full((3, 3), cell.values["factor"] ** -0.5)
+    np.fill_diagonal(shapes, cell.values["factor"])
+    distortions = [distortion(part, shape) for shape in shapes]
+    best = [axis for axis in range(3) if distortions[axis] < min(distortions) * _EQUALLY_GOOD]
+    return _reshape(cell, shapes[cell.generator().choice(best)])
 
 
 def _reshape(cell: Cell, factors: Array) -> Edits:
