@@ -43,7 +43,7 @@ def pushes(world: World, drive: Drive, arm: Arm) -> list[Grasp]:
             if _touches(pose, link) or pose.pos[2] - gripper.TIP_Z < world.floor + 0.004:
                 continue
             # What stands in the way may give way, or move along in the drawer; at the start, nothing may.
-            blocked = _touches(pose, rest) + 0.1 * sum(
+            blocked = 5.0 * _touches(pose, rest) + 0.1 * sum(
                 _touches(moved(pose, joint, share * remaining), rest) for share in (0.5, 1.0)
             )
             leverage = lever(link[index][None], joint)[0] if joint.kind == "hinge" else 0.0
