@@ -36,26 +36,29 @@ def lanczos3(image: Image, height_px: int, width_px: int) -> Image:
     """Resize (H, W, 3) with an antialiased Lanczos kernel of radius 3; the same size is left as it is."""
     if image.shape[:2] == (height_px, width_px):
         return image
-    return np.clip(np.round(lanczos3_float(image, height_px, width_px)), 0, 255).astype(np.uint8)
+    return _rounded(lanczos3_float(image, height_px, width_px))
 
 
 def lanczos3_float(image: Image, height_px: int, width_px: int) -> Float32:
     """Resize (H, W, 3) as `lanczos3`, before rounding: float32 levels, which may lie outside 0..255."""
-    rows = _resample_rows(np.ascontiguousarray(image, F), *_taps(height_px, image.shape[0]))
+    rows = _resample_rows(np.ascontiguousarray(image), *_taps(height_px, image.shape[0]))
     return _resample_columns(rows, *_taps(width_px, image.shape[1]))
 
 
 def crop_centre(image: Image, area: float, size_px: int) -> Image:
     """Cut out the central square share `area` of (H, W, 3) and resize it bilinearly to `size_px` square."""
-    cropped = crop_centre_float(image.astype(F) * F(1.0 / 255.0), area, size_px)
-    # TensorFlow scales by 255.5 and truncates instead of rounding
-    return np.clip(np.floor(np.clip(cropped, 0, 1) * F(255.5)), 0, 255).astype(np.uint8)
+    return _truncated(crop_centre_float(image, area, size_px))
 
 
-def crop_centre_float(image: Float32, area: float, size_px: int) -> Float32:
-    """Cut out and resize as `crop_centre`, on a float32 picture with values in [0, 1]."""
-    image = np.ascontiguousarray(image)
-    return _bilinear(image, *_grid(area, size_px, image.shape[0]), *_grid(area, size_px, image.shape[1]))
+def crop_centre_float(image: Image, area: float, size_px: int) -> Float32:
+    """Cut out and resize as `crop_centre`, before rounding: float32 in [0, 1]."""
+    rows, columns = (_grid(area, size_px, n) for n in image.shape[:2])
+    return _bilinear(np.ascontiguousarray(image), *rows, *columns)
+
+
+def look_up(tables: Float32, image: Image) -> Float32:
+    """(channels of the result, 256) values of levels; (H, W, 3) → (channels, H, W), red, green, blue in turn."""
+    return _look_up(tables, np.ascontiguousarray(image))
 
 
 @functools.lru_cache(maxsize=64)
@@ -100,6 +103,9 @@ def _grid(area: float, n_out: int, n_in: int) -> tuple[NDArray[np.int64], NDArra
     return lower, np.ceil(at).astype(np.int64), at - lower.astype(F)
 
 
+# The kernels read levels and convert them on the way: most of the time goes into touching new memory.
+
+
 @numba.njit(cache=True, fastmath=False)
 def _resample_rows(image, starts, weights):  # noqa: ANN001, ANN202
     n_in, width, channels = image.shape
@@ -107,7 +113,9 @@ def _resample_rows(image, starts, weights):  # noqa: ANN001, ANN202
     out = np.zeros((len(starts), width * channels), np.float32)
     for i in range(len(starts)):
         for k in range(min(weights.shape[1], n_in - starts[i])):
-            out[i] += weights[i, k] * flat[starts[i] + k]
+            weight, row = weights[i, k], flat[starts[i] + k]
+            for j in range(len(row)):
+                out[i, j] += weight * np.float32(row[j])
     return out.reshape(len(starts), width, channels)
 
 
@@ -129,13 +137,43 @@ def _resample_columns(image, starts, weights):  # noqa: ANN001, ANN202
 
 @numba.njit(cache=True, fastmath=False)
 def _bilinear(image, top, bottom, down, left, right, along):  # noqa: ANN001, ANN202
+    unit = np.float32(1.0 / 255.0)
     out = np.empty((len(top), len(left), 3), np.float32)
     for i in range(len(top)):
         above, below = image[top[i]], image[bottom[i]]
         for j in range(len(left)):
             for c in range(3):
-                upper, lower = above[left[j], c], below[left[j], c]
-                upper += (above[right[j], c] - upper) * along[j]
-                lower += (below[right[j], c] - lower) * along[j]
+                upper, lower = np.float32(above[left[j], c]) * unit, np.float32(below[left[j], c]) * unit
+                upper += (np.float32(above[right[j], c]) * unit - upper) * along[j]
+                lower += (np.float32(below[right[j], c]) * unit - lower) * along[j]
                 out[i, j, c] = upper + (lower - upper) * down[i]
+    return out
+
+
+@numba.njit(cache=True, fastmath=False)
+def _rounded(levels):  # noqa: ANN001, ANN202
+    out = np.empty(levels.shape, np.uint8)
+    for i in range(levels.size):
+        out.flat[i] = np.uint8(min(max(np.rint(levels.flat[i]), np.float32(0)), np.float32(255)))
+    return out
+
+
+@numba.njit(cache=True, fastmath=False)
+def _truncated(unit):  # noqa: ANN001, ANN202
+    """Scale by 255.5 and cut off, as TensorFlow does instead of rounding."""
+    out = np.empty(unit.shape, np.uint8)
+    for i in range(unit.size):
+        inside = min(max(unit.flat[i], np.float32(0)), np.float32(1))
+        out.flat[i] = np.uint8(min(inside * np.float32(255.5), np.float32(255)))
+    return out
+
+
+@numba.njit(cache=True, fastmath=False)
+def _look_up(tables, image):  # noqa: ANN001, ANN202
+    height, width, _ = image.shape
+    out = np.empty((len(tables), height, width), np.float32)
+    for c in range(len(tables)):
+        for y in range(height):
+            for x in range(width):
+                out[c, y, x] = tables[c, image[y, x, c % 3]]
     return out

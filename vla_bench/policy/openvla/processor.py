@@ -16,6 +16,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from vla_bench.errors import ConventionError, DataError
+from vla_bench.policy import images
 from vla_bench.policy.tensors import read_json
 from vla_bench.types import Image
 
@@ -72,12 +73,8 @@ class ImageProcessor:
         # both towers see the same levels, so they are made once
         kinds = {(t.resize, t.resample, t.crop): t for t in self.towers}
         made = {key: tower.levels(picture) for key, tower in kinds.items()}
-        each = [_look_up(t.table, made[t.resize, t.resample, t.crop]) for t in self.towers]
+        each = [images.look_up(t.table, made[t.resize, t.resample, t.crop]) for t in self.towers]
         return np.concatenate(each)
-
-
-def _look_up(table: NDArray[np.float32], levels: Image) -> NDArray[np.float32]:
-    return np.stack([table[c][levels[..., c]] for c in range(3)])
 
 
 def as_rgb(image: Image | PIL.Image.Image, what: str = "picture") -> PIL.Image.Image:
@@ -156,7 +153,7 @@ def _tower(
 ) -> TowerTransform:
     size, height_width = resize["size"], _pair(crop["output_size"])
     named: Any = resize["interpolation"]
-    resample = _FILTERS.get(named, named)
+    resample: Any = _FILTERS.get(named, named)
     if resample not in _FILTERS.values():
         raise DataError(path, f"interpolation {resample!r} is unknown; known: {', '.join(_FILTERS)}")
     table = lookup(norm["mean"], norm["std"])
