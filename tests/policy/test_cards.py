@@ -58,8 +58,7 @@ def test_every_card_says_what_it_is(name):
     assert card.precisions
     assert card.chunk_executed <= card.chunk_predicted
     if card.checkpoint.repo is not None:
-        assert card.checkpoint.revision, "a hub repository is pinned to a revision"
-        assert len(card.checkpoint.revision) == 40
+        assert card.checkpoint.revision, "a hub repository without a revision is not one checkpoint"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
