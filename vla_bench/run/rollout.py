@@ -178,7 +178,7 @@ def check_chunk(simulation: Simulation, policy: Policy, actions: Array) -> None:
     wanted = (policy.spec.chunk_length, simulation.action_size)
     if actions.shape != wanted:
         raise ConventionError(
-            f"the policy's actions have shape {actions.shape}; it declares {wanted[0]} at a time and "
+            f"actions have shape {actions.shape}; the policy declares {wanted[0]} at a time and "
             f"{simulation.task.id} takes {wanted[1]} numbers each, so shape {wanted} is expected"
         )
 

@@ -67,7 +67,7 @@ class _Stage:
             for arm in self._plan.study.arms:
                 policy = self._policy(arm.policy, arm.precision)
                 check_conventions(simulation, policy, arm.policy)
-                _try_one_action(simulation, policy, item.episode)
+                _try_one_action(simulation, policy, arm.policy, item.episode)
 
     def run(self, item: WorkItem, folder: Path, fingerprint: str | None) -> Record:
         """Run one item; a scene that cannot be built is an error of its episodes, not of the run."""
@@ -161,14 +161,17 @@ def check_conventions(simulation: Simulation, policy: Policy, name: str) -> None
         raise ConventionError(f"policy {name!r} does not fit {task.id}: {'; '.join(problems)}")
 
 
-def _try_one_action(simulation: Simulation, policy: Policy, episode: Episode) -> None:
+def _try_one_action(simulation: Simulation, policy: Policy, name: str, episode: Episode) -> None:
     """Let the policy act once, so that a wrong shape is found before any episode runs."""
     spec = policy.spec
     policy.reset(simulation.observe().instruction, policy_seed(episode))
     views = [CameraView(name, *spec.image_px) for name in spec.cameras]
     observation = simulation.observe(views, privileged=spec.privileged)
     chunk = policy.act([observation] * spec.history)
-    check_chunk(simulation, policy, np.asarray(chunk.actions))
+    try:
+        check_chunk(simulation, policy, np.asarray(chunk.actions))
+    except ConventionError as error:
+        raise ConventionError(f"policy {name!r}: {error}") from error
 
 
 def _file_name(text: str) -> str:
