@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 
 from vla_bench import catalog
-from vla_bench.errors import DataError
+from vla_bench.errors import DataError, VlaBenchError
 from vla_bench.sim import graphics
 from vla_bench.sim.controller import Backend
 from vla_bench.sim.simulation import MujocoSimulation
@@ -83,9 +83,16 @@ def take(*, views: int = 1, backend: Backend = "numba") -> Fingerprint:
 
 
 def write(fingerprint: Fingerprint, path: Path) -> None:
-    """Store a fingerprint to compare with later."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(fingerprint), indent=2) + "\n")
+    """Store a fingerprint to compare with later.
+
+    Raises:
+        VlaBenchError: The file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(fingerprint), indent=2) + "\n")
+    except OSError as error:
+        raise VlaBenchError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def read(path: Path = REFERENCE) -> Fingerprint:
