@@ -9,7 +9,7 @@ from typing import Any
 from vla_bench.run.plan import Plan, make_plan
 from vla_bench.run.provenance import describe_session, header_of
 from vla_bench.run.records import Record, read_run
-from vla_bench.run.runner import run_plan
+from vla_bench.run.runner import OnRecord, run_plan
 from vla_bench.run.study import load_study
 
 CLOCK = {"wall_s", "started_at", "policy_hz", "inferences"}
