@@ -57,7 +57,7 @@ def crop_centre_float(image: Image, area: float, size_px: int) -> Float32:
 
 
 def look_up(tables: Float32, image: Image) -> Float32:
-    """(channels of the result, 256) values of levels; (H, W, 3) → (channels, H, W), red, green, blue in turn."""
+    """(C, 256) values of the levels and (H, W, 3) → (C, H, W), of red, green and blue in turn."""
     return _look_up(tables, np.ascontiguousarray(image))
 
 
