@@ -11,8 +11,8 @@ from support.varied import episode, varied
 from support.worlds import BRIDGE
 
 from vla_bench.axes.factors import factors
-from vla_bench.axes.placing import lowest
 from vla_bench.axes.shaping import distortion, scale_part
+from vla_bench.axes.surface import lowest_point
 from vla_bench.sim import categories
 from vla_bench.sim.mjcf import Part
 
@@ -46,12 +46,12 @@ def test_mass_and_inertia_scale_together_and_derived_numbers_follow(level):
 
 def test_size_scales_lengths_mass_and_inertia_by_their_powers():
     mass, inertia, simulation = nominal()
-    ground = lowest(simulation.current, "carrot_1")
+    ground = lowest_point(simulation.current, "carrot_1")
     simulation.reset(episode(BRIDGE, "physical.size@4", 2))
     factor = simulation.drawn["physical.size"]["factors"][0]
     assert body(simulation).mass[0] == pytest.approx(mass * factor**3)
     np.testing.assert_allclose(body(simulation).inertia, inertia * factor**5, rtol=1e-6)
-    assert lowest(simulation.current, "carrot_1") == pytest.approx(ground + 0.001, abs=1e-6)
+    assert lowest_point(simulation.current, "carrot_1") == pytest.approx(ground + 0.001, abs=1e-6)
 
 
 def test_proportions_keep_the_volume():

@@ -186,3 +186,56 @@ def test_an_item_gives_its_task_under_its_budget(own_data):
     task = item.task()
     assert (task.id, task.budget) == ("said/c", Budget(steps=7))
     assert dataclasses.replace(task, budget=Budget(steps=60)) == catalog.task("said/c")
+
+
+def test_variations_multiply_the_episodes_of_a_task_and_level_0_runs_once():
+    plan = plan_of(
+        tasks=("bridge_base/put_the_carrot_on_the_plate",), variations=("visual.*@0,2",), episodes=2
+    )
+    varied = list(dict.fromkeys(i.episode.variation for i in plan.items))
+    assert varied[0] == ""
+    assert all(v.startswith("visual.") and v.endswith("@2") for v in varied[1:])
+    assert len(plan.items) == len(varied) * 2 * 2
+    assert {row["variation"]: row["episodes"] for row in plan.variations()} == {
+        v or "none": 2 for v in varied
+    }
+    again = plan_of(tasks=("bridge_base/put_the_carrot_on_the_plate",), variations=tuple(varied), episodes=2)
+    assert [i.key for i in again.items] == [i.key for i in plan.items]
+
+
+def test_equal_variations_are_equal_work():
+    one, other = (
+        plan_of(tasks=("bridge_base/lift_the_carrot",), variations=(text,), episodes=1)
+        for text in ("physical.mass@2+visual.fog@1", "visual.fog@1+visual.blur@0+physical.mass@2")
+    )
+    assert one.hash == other.hash
+    assert {i.episode.variation for i in one.items} == {"visual.fog@1+physical.mass@2"}
+
+
+def test_what_a_pattern_names_and_does_not_apply_is_left_out_with_the_reason():
+    plan = plan_of(suites=("bridge_base",), variations=("physical.*@1",), episodes=1)
+    here = "bridge_base/put_the_carrot_on_the_plate"
+    (omission,) = [omission for omission in plan.omitted if omission.task_id == here]
+    assert omission.variation == "physical.joint_damping@1"
+    assert omission.reason == (
+        "physical.joint_damping: its goal (on(carrot_1, plate_1)) names nothing with a joint"
+    )
+    assert "physical.joint_damping@1" not in {i.episode.variation for i in plan.items}
+    assert plan.to_json()["omitted"]
+
+
+def test_what_is_written_out_must_apply():
+    with pytest.raises(PlanError) as caught:
+        plan_of(
+            suites=("bridge_base",), episodes=1,
+            variations=("physical.joint_damping@1", "visual.fog@7", "visual.fgo@1",
+                        "visual.fog@1+visual.fog@2"),
+        )  # fmt: skip
+    text = str(caught.value)
+    for wanted in (
+        "physical.joint_damping does not apply to bridge_base/", "more of", "names nothing with a joint",
+        "what applies: visual.", "levels go from 0, the unchanged task, to 5",
+        "did you mean 'visual.fog'", "names visual.fog twice",
+    ):  # fmt: skip
+        assert wanted in text
+    assert text.count("does not apply") == 1, "one sentence a factor, however many tasks"

@@ -27,6 +27,9 @@ TYPOS = (1, 2, 3, 5, 8)
 _TYPING_VARIANTS = 3
 _NEIGHBOURS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
+# what can be asked of any object: to be somewhere, or in the hand
+_SWAPPED = ("on", "in", "up", "lifted", "held")
+
 Row = dict[str, object]
 
 
@@ -234,7 +237,12 @@ def _swaps(task: Task, problem: Problem) -> list[tuple[str, str, str, str]]:
     """(handled object, other object, instruction, goal) where the other one could be meant instead."""
     words, place = lexicon(), workspace(problem)
     handled = scenery.handled(problem)
-    if len(handled) != 1 or len(problem.goal) != 1 or not scenery.loose(problem, place, handled):
+    if (
+        len(handled) != 1
+        or len(problem.goal) != 1
+        or problem.goal[0].name not in _SWAPPED
+        or not scenery.loose(problem, place, handled)
+    ):
         return []
     name = handled[0]
     old = words.noun_for(problem.objects[name], task.instruction)

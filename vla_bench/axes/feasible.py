@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import mujoco
 import numpy as np
 
+from vla_bench.axes.surface import Surface
 from vla_bench.errors import PlacementError
 from vla_bench.sim.predicates import collision_geoms
 from vla_bench.sim.simulation import MujocoSimulation
@@ -18,8 +19,6 @@ from vla_bench.types import Array
 _DEPTH_M = 0.002  # penetration beyond the nominal that counts as a collision
 _MARGIN = 0.02  # share of the picture at its edge that does not count as in view
 _REACH_M = (0.25, 0.80)  # horizontal distances from the robot's base at which it can grasp
-_RAISED_M = 0.06  # the highest that a variation raises or lowers the workspace
-_TOP_M = 0.02  # collision geoms whose top is this near to the workspace's height are its surface
 
 
 class Nominal:
@@ -111,21 +110,9 @@ def _reached(simulation: MujocoSimulation) -> set[str]:
 
 def _supported(simulation: MujocoSimulation) -> set[str]:
     """Objects whose origin is above the workspace's surface."""
-    model, data, place = simulation.model, simulation.data, simulation.scene.place
-    root = model.body(place.surface_body).id
-    geoms = np.flatnonzero((model.body_rootid[model.geom_bodyid] == root) & (model.geom_contype != 0))
-    turns = np.abs(data.geom_xmat[geoms].reshape(-1, 3, 3))
-    half = np.einsum("nij,nj->ni", turns, model.geom_aabb[geoms, 3:])
-    low, high = data.geom_xpos[geoms] - half, data.geom_xpos[geoms] + half
-    top = np.abs(high[:, 2] - place.offset[2]) < _TOP_M + _RAISED_M
-    plane = model.geom_type[geoms] == mujoco.mjtGeom.mjGEOM_PLANE
-    if plane.any() or not top.any():
-        return set(_positions(simulation))
-    return {
-        name
-        for name, pos in _positions(simulation).items()
-        if np.any(np.all((low[top, :2] < pos[:2]) & (pos[:2] < high[top, :2]), axis=1))
-    }
+    surface = Surface(simulation)
+    places = _positions(simulation)
+    return {name for name, pos in places.items() if surface.height(pos[0], pos[1]) is not None}
 
 
 def in_view(point: Sequence[float] | Array, pos: Array, mat: Array, fovy_rad: float, aspect: float) -> bool:

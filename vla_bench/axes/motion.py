@@ -13,7 +13,6 @@ from vla_bench.axes.cell import Cell
 from vla_bench.axes.placing import (
     clear_of_others,
     horizontal_radius,
-    lowest,
     pose,
     scatter,
     shift,
@@ -22,6 +21,7 @@ from vla_bench.axes.placing import (
     turn,
 )
 from vla_bench.axes.shaping import scale_part
+from vla_bench.axes.surface import lowest_point
 from vla_bench.bddl import Drive, Problem
 from vla_bench.errors import PlacementError
 from vla_bench.sim.edits import Blueprint, Edits
@@ -127,7 +127,7 @@ def moving_target(cell: Cell) -> Edits:
     """
     name = scenery.bare(cell.problem, cell.place, scenery.handled(cell.problem))[0]
     carrier, speed = str(cell.option("carrier")), cell.values["speed"]
-    generator, ground = cell.retry(), lowest(cell.nominal, name)
+    generator, ground = cell.retry(), lowest_point(cell.nominal, name)
     shortest, longest = cell.option("travel_m")
     travel = longest - (longest - shortest) * min(cell.attempt / _TRACKS, 1.0)
     behind, angle = float(travel * generator.random()), float(generator.uniform(-np.pi, np.pi))

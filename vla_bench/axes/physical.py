@@ -9,8 +9,9 @@ import numpy as np
 
 from vla_bench.axes import scenery
 from vla_bench.axes.cell import Cell
-from vla_bench.axes.placing import lowest, stand_at
+from vla_bench.axes.placing import stand_at
 from vla_bench.axes.shaping import distortion, scale_part
+from vla_bench.axes.surface import lowest_point
 from vla_bench.sim.edits import Blueprint, Edits
 from vla_bench.sim.mjcf import Part
 from vla_bench.sim.predicates import collision_geoms, joint_names
@@ -22,7 +23,7 @@ _EQUALLY_GOOD = 1.05
 
 def size(cell: Cell) -> Edits:
     """The object to be handled is larger or smaller by `factor` in every direction; its mass follows."""
-    factor = cell.values["factor"] ** (1 if cell.generator().random() < 0.5 else -1)
+    factor = cell.values["factor"] ** (1 if cell.retry().random() < 0.5 else -1)
     return _reshape(cell, np.full(3, factor))
 
 
@@ -37,13 +38,13 @@ def proportions(cell: Cell) -> Edits:
     np.fill_diagonal(shapes, cell.values["factor"])
     distortions = [distortion(part, shape) for shape in shapes]
     best = [axis for axis in range(3) if distortions[axis] < min(distortions) * _EQUALLY_GOOD]
-    return _reshape(cell, shapes[cell.generator().choice(best)])
+    return _reshape(cell, shapes[cell.retry().choice(best)])
 
 
 def _reshape(cell: Cell, factors: Array) -> Edits:
     """Scale the first object that is handled and stands by itself; it stands where it stood."""
     name = scenery.bare(cell.problem, cell.place, scenery.handled(cell.problem))[0]
-    ground = lowest(cell.nominal, name)
+    ground = lowest_point(cell.nominal, name)
     cell.drawn.update(object=name, factors=[float(f) for f in factors])
 
     def change(simulation: MujocoSimulation) -> None:

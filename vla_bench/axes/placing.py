@@ -9,9 +9,8 @@ import mujoco
 import numpy as np
 
 from vla_bench.axes.feasible import sees
+from vla_bench.axes.surface import Surface, bounds, items_geoms, lowest_point
 from vla_bench.errors import PlacementError
-from vla_bench.sim.edits import lowest_point
-from vla_bench.sim.predicates import collision_geoms
 from vla_bench.sim.simulation import MujocoSimulation
 from vla_bench.types import Array
 
@@ -44,17 +43,7 @@ def turn(simulation: MujocoSimulation, names: Sequence[str], pivot: Array, angle
 
 def stand_at(simulation: MujocoSimulation, name: str, height: float) -> None:
     """Lift or lower an object so that its lowest point is just above a height, m."""
-    mujoco.mj_kinematics(simulation.model, simulation.data)
-    geoms = np.flatnonzero(collision_geoms(simulation.model, simulation.scene.items[name]))
-    low = lowest_point(simulation.model, simulation.data, geoms)
-    pose(simulation, name)[2] += height + _GAP_M - low
-
-
-def lowest(simulation: MujocoSimulation, name: str) -> float:
-    """Height of the lowest point of an object as it is placed now, m."""
-    mujoco.mj_kinematics(simulation.model, simulation.data)
-    geoms = np.flatnonzero(collision_geoms(simulation.model, simulation.scene.items[name]))
-    return lowest_point(simulation.model, simulation.data, geoms)
+    pose(simulation, name)[2] += height + _GAP_M - lowest_point(simulation, name)
 
 
 def rest_quat(simulation: MujocoSimulation, name: str) -> Array:
@@ -81,12 +70,19 @@ class _Middle:
 
 
 def put_down(simulation: MujocoSimulation, name: str, x: float, y: float, yaw_rad: float) -> None:
-    """Stand an object on the workspace's surface as its category lies."""
+    """Stand an object on the workspace's surface as its category lies.
+
+    Raises:
+        PlacementError: There is no surface.
+    """
+    height = Surface(simulation).height(x, y)
+    if height is None:
+        raise PlacementError(f"{name} at ({x:.2f}, {y:.2f}) is beside the {simulation.scene.place.fixture}")
     own = pose(simulation, name)
-    own[:3] = x, y, simulation.scene.place.offset[2]
+    own[:3] = x, y, height
     own[3:] = rest_quat(simulation, name)
     turn(simulation, [name], own[:3].copy(), yaw_rad)
-    stand_at(simulation, name, simulation.scene.place.offset[2])
+    stand_at(simulation, name, height)
 
 
 def scatter(
@@ -102,21 +98,18 @@ def scatter(
         names: What is put down.
         generator: What is drawn from.
         options: `half_extent_m`, the half sizes of the rectangle around the workspace's origin, and
-            `clearance_m`, the least gap between horizontal radii.
+            `clearance_m`, the least gap between an object's horizontal radius and another's footprint.
 
     Raises:
         PlacementError: There is no room.
     """
     items, place = simulation.scene.items, simulation.scene.place
     half_x, half_y = options["half_extent_m"]
-    taken = [
-        (*simulation.data.body(item.body).xpos[:2], horizontal_radius(simulation, name))
-        for name, item in items.items()
-        if name not in names
-    ]
     for name in names:
         pose(simulation, name)[3:] = rest_quat(simulation, name)
     mujoco.mj_kinematics(simulation.model, simulation.data)
+    low, high = bounds(simulation, items_geoms(simulation, *(name for name in items if name not in names)))
+    low, high = low[:, :2], high[:, :2]
     found = []
     for name in names:
         radius = horizontal_radius(simulation, name)
@@ -124,45 +117,36 @@ def scatter(
             x = place.offset[0] + generator.uniform(-half_x, half_x)
             y = place.offset[1] + generator.uniform(-half_y, half_y)
             yaw = generator.uniform(-np.pi, np.pi)
-            gaps = [np.hypot(x - u, y - v) - r - radius for u, v, r in taken]
-            if all(gap > options["clearance_m"] for gap in gaps) and sees(
-                simulation, (x, y, place.offset[2])
-            ):
+            here = np.array([x, y])
+            gaps = np.linalg.norm(np.clip(here, low, high) - here, axis=1) - radius
+            if gaps.min() > options["clearance_m"] and sees(simulation, (x, y, place.offset[2])):
                 break
         else:
             raise PlacementError(f"{simulation.task.id}: no room for {name}, a {items[name].category.name}")
-        taken.append((x, y, radius))
+        low, high = np.vstack([low, here - radius]), np.vstack([high, here + radius])
         found.append((x, y, yaw))
     return found
 
 
 def horizontal_radius(simulation: MujocoSimulation, name: str) -> float:
-    """Radius of the circle about an item's origin that holds its collision geoms in any orientation, m."""
-    model, data, item = simulation.model, simulation.data, simulation.scene.items[name]
-    geoms = np.flatnonzero(collision_geoms(model, item))
-    origin = data.body(item.body).xpos
-    corners = [
-        data.geom_xpos[g] + data.geom_xmat[g].reshape(3, 3) @ (model.geom_aabb[g, :3] + sign)
-        for g in geoms
-        for sign in model.geom_aabb[g, 3:] * _SIGNS
-    ]
-    return float(np.hypot(*(np.array(corners) - origin)[:, :2].T).max())
+    """Radius of the circle about an item's origin that holds its collision geoms, seen from above, m."""
+    low, high = bounds(simulation, items_geoms(simulation, name))
+    origin = simulation.data.body(simulation.scene.items[name].body).xpos
+    return float(np.hypot(*np.maximum(np.abs(low - origin), np.abs(high - origin))[:, :2].T).max())
 
 
-_SIGNS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=float)
-
-
-def things(simulation: MujocoSimulation, names: Sequence[str]) -> np.ndarray:
+def _mask(simulation: MujocoSimulation, names: Sequence[str]) -> np.ndarray:
     """(ngeom,) bool: collision geoms of some items."""
-    model, items = simulation.model, simulation.scene.items
-    return np.logical_or.reduce([collision_geoms(model, items[name]) for name in names])
+    mask = np.zeros(simulation.model.ngeom, dtype=bool)
+    mask[items_geoms(simulation, *names)] = True
+    return mask
 
 
 def touched_by_robot(simulation: MujocoSimulation, names: Sequence[str]) -> bool:
     """Whether the robot touches one of some items, in the contacts of the last physics step."""
     model = simulation.model
     robot = model.body_rootid[model.geom_bodyid] == model.body("robot0_base").id
-    mine, pairs = things(simulation, names), simulation.data.contact.geom
+    mine, pairs = _mask(simulation, names), simulation.data.contact.geom
     one, two = pairs[:, 0], pairs[:, 1]
     return bool(np.any((mine[one] & robot[two]) | (robot[one] & mine[two])))
 
@@ -182,7 +166,7 @@ def clear_of_others(simulation: MujocoSimulation, names: Sequence[str], near: Se
     mujoco.mj_kinematics(model, data)
     mujoco.mj_comPos(model, data)
     mujoco.mj_collision(model, data)
-    mine = things(simulation, names)
+    mine = _mask(simulation, names)
     free = [0, *(model.body(name).id for name in (place.surface_body, *near))]
     allowed = mine | np.isin(model.body_rootid[model.geom_bodyid], free)
     for one, two in data.contact.geom:

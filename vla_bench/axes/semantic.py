@@ -11,10 +11,13 @@ from vla_bench.axes.cell import Cell
 from vla_bench.axes.language import other_prompt as targets_swapped
 from vla_bench.axes.language import text
 from vla_bench.axes.lexicon import lexicon
-from vla_bench.axes.placing import lowest, pose, rest_quat, stand_at
+from vla_bench.axes.placing import pose, rest_quat, stand_at
+from vla_bench.axes.surface import lowest_point
 from vla_bench.axes.texts import substitute
 from vla_bench.sim.edits import Blueprint, Edits, replace_object
 from vla_bench.sim.simulation import MujocoSimulation
+
+_STEP_M, _FARTHEST_M = 0.002, 0.08
 
 __all__ = ["targets_swapped", "text", "unseen_receptacle", "unseen_target"]
 
@@ -36,10 +39,17 @@ def _replace(cell: Cell, name: str) -> Edits:
     instruction = renamed(cell.task.instruction, before, after)
     assert instruction is not None, "refused before"
     cell.drawn.update(object=name, category=after, instruction=instruction)
-    ground, yaw = lowest(cell.nominal, name), _yaw(cell, name)
+    ground, yaw = lowest_point(cell.nominal, name), _yaw(cell, name)
+    # what is wider may need more room: it moves a little farther with every attempt
+    step = np.zeros(3)
+    if cell.attempt:
+        angle, length = cell.retry().uniform(0, 2 * np.pi), min(_STEP_M * cell.attempt, _FARTHEST_M)
+        step[:2] = length * np.cos(angle), length * np.sin(angle)
+        cell.drawn["moved_m"] = [float(step[0]), float(step[1])]
 
     def change(simulation: MujocoSimulation) -> None:
         own = pose(simulation, name)
+        own[:3] += step
         own[3:] = rest_quat(simulation, name)
         if simulation.scene.place.builtin:
             own[3:] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
 
 from vla_bench.bddl import Problem
 from vla_bench.sim.mjcf import Part
@@ -127,14 +126,3 @@ def add_object(problem: Problem, name: str, category: str) -> Problem:
     return dataclasses.replace(
         problem, objects={**problem.objects, name: category}, lines={**problem.lines, name: 0}
     )
-
-
-def lowest_point(model: mujoco.MjModel, data: mujoco.MjData, geoms: NDArray[np.intp]) -> float:
-    """Height of the lowest corner of the boxes around some collision geoms, m."""
-    heights = [
-        data.geom_xpos[g][2]
-        + (data.geom_xmat[g].reshape(3, 3) @ model.geom_aabb[g, :3])[2]
-        - np.abs(data.geom_xmat[g].reshape(3, 3)[2]) @ model.geom_aabb[g, 3:]
-        for g in geoms
-    ]
-    return float(min(heights))
