@@ -34,7 +34,7 @@ def test_a_varied_environment_keeps_gymnasiums_rules():
 
 def test_a_variation_that_does_not_apply_is_refused_when_the_environment_is_made():
     with pytest.raises(
-        VariationError, match=r"joint_damping does not apply.*nothing with a joint.*apply: visual"
+        VariationError, match=r"joint_damping does not apply.*nothing with a joint.*applies: visual"
     ):
         make_env(BRIDGE, variation="physical.joint_damping@1")
     with pytest.raises(UnknownNameError, match=r"did you mean 'visual\.fog'"):

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -184,3 +185,27 @@ def test_prompts_of_one_scene_are_varied_alike():
         drawn.append((json.dumps(simulation.drawn), simulation.current.data.qpos.tobytes()))
         simulation.close()
     assert drawn[0] == drawn[1]
+
+
+def test_certificates_draw_apart_from_evaluations():
+    drawn = []
+    for namespace in ("eval", "certify"):
+        simulation = build_simulation(catalog.task(BRIDGE), namespace=namespace)
+        simulation.reset(episode(BRIDGE, "visual.lighting@3", 0))
+        drawn.append((json.dumps(simulation.drawn), simulation.current.data.qpos.tobytes()))
+        simulation.close()
+    assert drawn[0][0] != drawn[1][0]
+    assert drawn[0][1] != drawn[1][1]
+
+
+def test_a_raised_table_takes_everything_on_it_along():
+    task, seen = "bridge_base/put_the_green_cup_in_the_sink", []
+    simulation = varied(task)
+    for variation in ("", "motion.table_height@5"):
+        simulation.reset(episode(task, variation, 3))
+        state = simulation.observe(privileged=True).state
+        seen.append({name: thing.pos for name, thing in {**state.entities, **state.regions}.items()})
+    raised = simulation.drawn["motion.table_height"]["raised_m"]
+    assert abs(raised) == 0.06
+    for name, pos in seen[0].items():
+        np.testing.assert_allclose(seen[1][name], np.add(pos, [0, 0, raised]), atol=1e-12, err_msg=name)

@@ -21,7 +21,7 @@ from vla_bench.axes.placing import (
     turn,
 )
 from vla_bench.axes.shaping import scale_part
-from vla_bench.axes.surface import lowest_point
+from vla_bench.axes.surface import ground
 from vla_bench.bddl import Drive, Problem
 from vla_bench.errors import PlacementError
 from vla_bench.sim.edits import Blueprint, Edits
@@ -127,7 +127,7 @@ def moving_target(cell: Cell) -> Edits:
     """
     name = scenery.bare(cell.problem, cell.place, scenery.handled(cell.problem))[0]
     carrier, speed = str(cell.option("carrier")), cell.values["speed"]
-    generator, ground = cell.retry(), lowest_point(cell.nominal, name)
+    generator, floor = cell.retry(), ground(cell.nominal, name)
     shortest, longest = cell.option("travel_m")
     travel = longest - (longest - shortest) * min(cell.attempt / _TRACKS, 1.0)
     behind, angle = float(travel * generator.random()), float(generator.uniform(-np.pi, np.pi))
@@ -150,9 +150,9 @@ def moving_target(cell: Cell) -> Edits:
             pose(simulation, name)[:2] = x, y
         item = simulation.scene.items[_TRAY]
         body = simulation.model.body(item.body).id
-        simulation.model.body_pos[body] = *pose(simulation, name)[:2], ground - item.bottom + 0.001
+        simulation.model.body_pos[body] = *pose(simulation, name)[:2], floor - item.bottom + 0.001
         simulation.model.body_quat[body] = np.cos(angle / 2), 0.0, 0.0, np.sin(angle / 2)
-        stand_at(simulation, name, ground + 0.001 + item.top - item.bottom)
+        stand_at(simulation, name, floor + 0.001 + item.top - item.bottom)
         along = np.array([np.cos(angle), np.sin(angle), 0.0])
         for position in (-behind, travel / 2 - behind, travel - behind, 0.0):
             simulation.data.joint(course.drive.joint).qpos[0] = position

@@ -11,7 +11,7 @@ from vla_bench.axes import scenery
 from vla_bench.axes.cell import Cell
 from vla_bench.axes.placing import stand_at
 from vla_bench.axes.shaping import distortion, scale_part
-from vla_bench.axes.surface import lowest_point
+from vla_bench.axes.surface import ground
 from vla_bench.sim.edits import Blueprint, Edits
 from vla_bench.sim.mjcf import Part
 from vla_bench.sim.predicates import collision_geoms, joint_names
@@ -44,11 +44,11 @@ def proportions(cell: Cell) -> Edits:
 def _reshape(cell: Cell, factors: Array) -> Edits:
     """Scale the first object that is handled and stands by itself; it stands where it stood."""
     name = scenery.bare(cell.problem, cell.place, scenery.handled(cell.problem))[0]
-    ground = lowest_point(cell.nominal, name)
+    floor = ground(cell.nominal, name)
     cell.drawn.update(object=name, factors=[float(f) for f in factors])
 
     def change(simulation: MujocoSimulation) -> None:
-        stand_at(simulation, name, ground)
+        stand_at(simulation, name, floor)
         _record_inertia(cell, simulation, name)
 
     key = f"scale:{name}:{','.join(f'{f:.4f}' for f in factors)}"

@@ -13,7 +13,7 @@ from vla_bench.axes.lexicon import lexicon
 from vla_bench.axes.texts import missing_text
 from vla_bench.axes.variation import VariationError, parse
 from vla_bench.bddl import Problem, read_problem
-from vla_bench.errors import UnknownNameError, suggest
+from vla_bench.errors import UnknownNameError
 from vla_bench.sim.workspaces import workspace
 from vla_bench.types import Task
 
@@ -143,8 +143,8 @@ def check(text: str, task: Task) -> None:
     """
     problem = read_problem(task.bddl)
     for name, reason in refusals(text, task, problem).items():
-        what = suggest("", applicable(task, problem), limit=40).replace("; known:", "; these apply:")
-        raise VariationError(f"{name} does not apply to {task.id}: {reason}{what}")
+        what = ", ".join(applicable(task, problem))
+        raise VariationError(f"{name} does not apply to {task.id}: {reason}; what applies: {what}")
 
 
 def _goal(problem: Problem) -> str:

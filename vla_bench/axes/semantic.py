@@ -12,7 +12,7 @@ from vla_bench.axes.language import other_prompt as targets_swapped
 from vla_bench.axes.language import text
 from vla_bench.axes.lexicon import lexicon
 from vla_bench.axes.placing import pose, rest_quat, stand_at
-from vla_bench.axes.surface import lowest_point
+from vla_bench.axes.surface import ground
 from vla_bench.axes.texts import substitute
 from vla_bench.sim.edits import Blueprint, Edits, replace_object
 from vla_bench.sim.simulation import MujocoSimulation
@@ -39,7 +39,7 @@ def _replace(cell: Cell, name: str) -> Edits:
     instruction = renamed(cell.task.instruction, before, after)
     assert instruction is not None, "refused before"
     cell.drawn.update(object=name, category=after, instruction=instruction)
-    ground, yaw = lowest_point(cell.nominal, name), _yaw(cell, name)
+    floor, yaw = ground(cell.nominal, name), _yaw(cell, name)
     # what is wider may need more room: it moves a little farther with every attempt
     step = np.zeros(3)
     if cell.attempt:
@@ -53,7 +53,7 @@ def _replace(cell: Cell, name: str) -> Edits:
         own[3:] = rest_quat(simulation, name)
         if simulation.scene.place.builtin:
             own[3:] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
-        stand_at(simulation, name, ground)
+        stand_at(simulation, name, floor)
 
     change_problem = functools.partial(replace_object, name=name, category=after)
     return Edits(Blueprint(f"{name}:{after}", (change_problem,)), start=(change,), instruction=instruction)

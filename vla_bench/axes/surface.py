@@ -78,3 +78,13 @@ class Surface:
         here = np.array([x, y])
         tops = self._tops[np.all((self._low < here) & (here < self._high), axis=1)]
         return float(tops.max()) if len(tops) else None
+
+
+def ground(simulation: MujocoSimulation, name: str) -> float:
+    """Height of what an object stands on, m: its lowest point, or the surface where it starts sunk into that.
+
+    Objects of LIBERO's floor scenes start up to 2 cm in the floor, and the first physics steps push them out.
+    """
+    x, y, _ = simulation.data.body(simulation.scene.items[name].body).xpos
+    low, surface = lowest_point(simulation, name), Surface(simulation).height(x, y)
+    return low if surface is None else max(low, surface)

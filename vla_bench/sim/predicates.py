@@ -28,6 +28,8 @@ class Predicates:
 
     def __init__(self, scene: Scene, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         self._scene, self._model, self._data = scene, model, data
+        self._surface = data.body(scene.place.surface_body)
+        self._surface_z = float(model.body_pos[self._surface.id, 2])
 
     def compile(self, literal: Predicate) -> Test:
         """Return a function without arguments that evaluates `literal` now.
@@ -119,7 +121,8 @@ class Predicates:
                 return False
             down = mat[ids, 6:]
             lowest = pos[ids, 2] + np.sum(down * middle - np.abs(down) * half, axis=1)
-            return bool(lowest.min() > height) and in_hand() and not elsewhere()
+            raised = self._surface.xpos[2] - self._surface_z  # by a variation of the table's height
+            return bool(lowest.min() > height + raised) and in_hand() and not elsewhere()
 
         return test
 
