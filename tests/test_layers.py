@@ -7,7 +7,7 @@ import pytest
 from support.worlds import ROOT, python
 
 PACKAGE = ROOT / "vla_bench"
-BASE = {"", "bddl", "catalog", "config", "errors", "seeding", "types"}
+BASE = {"", "bddl", "catalog", "config", "errors", "seeding", "sexpr", "types"}
 # layer → the layers that it may import, besides itself and the base
 LAYERS = {
     "base": set(),

@@ -28,12 +28,11 @@ Literals (x is an object; lengths are those of `sim/predicates.py` and `sim/tabl
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vla_bench.errors import DataError, MissingDataError, suggest
+from vla_bench.sexpr import Atom, Form, read_form
 from vla_bench.types import Predicate
 
 SECTIONS = (
@@ -48,20 +47,6 @@ PREDICATES = {
 }
 # literals that only hold while the gripper is closed
 IN_HAND = frozenset(("lifted", "held"))
-
-
-class Atom(str):
-    """A token and the line it stands on."""
-
-    __slots__ = ("line",)
-    line: int
-
-
-class Form(list["Atom | Form"]):
-    """A parenthesised list and the line it opens on."""
-
-    __slots__ = ("line",)
-    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +150,6 @@ def read_problem(path: Path) -> Problem:
     return _Reader(path).problem(text)
 
 
-def _tokens(text: str) -> Iterator[Atom]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        for match in re.finditer(r"[()]|[^\s()]+", line.split(";", 1)[0]):
-            atom = Atom(match.group())
-            atom.line = number
-            yield atom
-
-
 class _Reader:
     """Turns one file's text into a Problem; knows the path for its errors."""
 
@@ -182,34 +159,8 @@ class _Reader:
     def fail(self, problem: str, where: Atom | Form | None = None) -> DataError:
         return DataError(self.path, problem, line=None if where is None else where.line)
 
-    def form(self, text: str) -> Form:
-        stack: list[Form] = []
-        top: Form | None = None
-        for token in _tokens(text):
-            if token == "(":
-                opened = Form()
-                opened.line = token.line
-                if stack:
-                    stack[-1].append(opened)
-                elif top is not None:
-                    raise self.fail("text after the end of the definition", token)
-                else:
-                    top = opened
-                stack.append(opened)
-            elif not stack:
-                raise self.fail(f"expected '(', found {token!r}", token)
-            elif token == ")":
-                stack.pop()
-            else:
-                stack[-1].append(token)
-        if stack:
-            raise self.fail("a parenthesis that opens here is never closed (file truncated?)", stack[-1])
-        if top is None:
-            raise self.fail("the file is empty")
-        return top
-
     def problem(self, text: str) -> Problem:
-        top = self.form(text)
+        top = read_form(self.path, text)
         if not top or top[0] != "define":
             raise self.fail("expected (define (problem …) …)", top)
         sections: dict[str, Form] = {}
