@@ -109,9 +109,9 @@ def test_another_process_draws_and_sees_the_same(task_id):
 @pytest.mark.parametrize("name", [i for i in FIXED if i not in WORDS])
 def test_another_seed_draws_something_else(name):
     simulation, drawn = varied(BRIDGE), set()
-    # what is drawn at all; a level's fixed values are the same for every seed
+    # a level's own values are the same for every seed, and a carrot is best stretched along itself
     fixed = {"visual.blur", "visual.noise", "visual.jpeg", "physical.friction", "semantic.unseen_target",
-             "semantic.unseen_receptacle"}  # fmt: skip
+             "semantic.unseen_receptacle", "physical.proportions"}  # fmt: skip
     for seed in range(8):
         simulation.reset(episode(BRIDGE, f"{name}@2", seed))
         drawn.add(json.dumps(simulation.drawn[name], sort_keys=True))
