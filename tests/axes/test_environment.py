@@ -58,3 +58,17 @@ def test_the_drawn_values_are_those_of_the_episode():
     simulation.reset(Episode(BRIDGE, seed=1))
     assert simulation.drawn == {}
     env.close()
+
+
+def test_what_the_robot_has_touched_is_not_relocated():
+    env = make_env(BRIDGE, variation="motion.relocation@1", cameras=())
+    env.reset(seed=1)
+    inner = env.simulation.current
+    hand = inner.data.site("gripper0_grip_site").xpos.copy()
+    inner.data.joint("carrot_1_joint0").qpos[:3] = hand
+    for _ in range(15):
+        env.step(np.zeros(7))
+    drawn = env.simulation.drawn["motion.relocation"]
+    assert drawn["touched_at_s"] < drawn["due_s"]
+    assert drawn["relocated_at_s"] is None
+    env.close()

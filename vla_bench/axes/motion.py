@@ -168,10 +168,10 @@ def moving_target(cell: Cell) -> Edits:
 
 
 def relocation(cell: Cell) -> Edits:
-    """Once during the episode, the object to be handled is elsewhere, if nothing holds it.
+    """Once during the episode, before the robot first touches it, the object to be handled is elsewhere.
 
-    The instant is drawn; while the robot touches the object, it waits. What happened is recorded: the time
-    (`relocated_at_s`, None if it never happened) and the way.
+    The instant is drawn. What happened is recorded: the time (`relocated_at_s`, None if it never happened) and
+    the way, or the time at which the robot was there first (`touched_at_s`).
     """
     name = scenery.loose(cell.problem, cell.place, scenery.handled(cell.problem))[0]
     generator, options = cell.generator(), cell.factor.options
@@ -179,11 +179,16 @@ def relocation(cell: Cell) -> Edits:
     first = generator.uniform(0, 2 * np.pi)
     directions = first + np.arange(12) * (2 * np.pi / 12)
     group = (name, *scenery.riders(cell.problem, name))
-    cell.drawn.update(object=name, due_s=due_s, relocated_at_s=None)
+    cell.drawn.update(object=name, due_s=due_s, relocated_at_s=None, touched_at_s=None)
 
     def act(simulation: MujocoSimulation) -> None:
         time_s = simulation.time_ns / 1e9
-        if cell.drawn["relocated_at_s"] is not None or time_s < due_s or touched_by_robot(simulation, group):
+        if cell.drawn["relocated_at_s"] is not None or cell.drawn["touched_at_s"] is not None:
+            return
+        if touched_by_robot(simulation, group):
+            cell.drawn["touched_at_s"] = time_s
+            return
+        if time_s < due_s:
             return
         for angle in directions:
             step = np.array([np.cos(angle), np.sin(angle), 0.0]) * cell.values["distance"]
