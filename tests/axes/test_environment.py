@@ -65,7 +65,7 @@ def test_what_the_robot_has_touched_is_not_relocated():
     env.reset(seed=1)
     inner = env.simulation.current
     hand = inner.data.site("gripper0_grip_site").xpos.copy()
-    inner.data.joint("carrot_1_joint0").qpos[:3] = hand
+    inner.data.joint("carrot_1_joint0").qpos[:3] = np.add(hand, [0, 0.04, 0])  # at a finger
     for _ in range(15):
         env.step(np.zeros(7))
     drawn = env.simulation.drawn["motion.relocation"]

@@ -170,8 +170,8 @@ def moving_target(cell: Cell) -> Edits:
 def relocation(cell: Cell) -> Edits:
     """Once during the episode, before the robot first touches it, the object to be handled is elsewhere.
 
-    The instant is drawn. What happened is recorded: the time (`relocated_at_s`, None if it never happened) and
-    the way, or the time at which the robot was there first (`touched_at_s`).
+    The instant is drawn. What happened is recorded: the time (`relocated_at_s`, None if it never happened)
+    and the way, or the time at which the robot was there first (`touched_at_s`).
     """
     name = scenery.loose(cell.problem, cell.place, scenery.handled(cell.problem))[0]
     generator, options = cell.generator(), cell.factor.options
