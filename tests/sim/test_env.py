@@ -97,6 +97,7 @@ def test_a_step_is_a_policy_step_of_the_runner(tmp_path):
     env.reset(seed=0)
     run.simulation.reset(Episode(task.id, seed=0))
     for action in [*actions(2), *[STILL] * 7]:
+        action[6] = -1.0  # so that the goal has held for its time in the middle of a step
         observation, reward, terminated, truncated, info = env.step(action)
         run.step(action)
         assert same(observation, run.simulation.observe().proprio)
@@ -104,7 +105,8 @@ def test_a_step_is_a_policy_step_of_the_runner(tmp_path):
         assert (reward, info["success"]) == (float(terminated), terminated)
         if run.ended:
             break
-    assert run.ended
+    assert run.succeeded
+    assert run.ticks % task.ticks_per_step != 0
 
 
 def test_an_episode_ends_with_success_or_with_its_budget(tmp_path):

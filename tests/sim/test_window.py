@@ -46,6 +46,22 @@ def test_the_same_configuration_looks_the_same_in_any_window_at_any_time(sim):
     other.close()
 
 
+def test_fixtures_are_seen_where_the_physics_has_them():
+    task_id = "bridge_base/put_the_mushroom_in_the_drying_rack"
+    sim = simulation(task_id)
+    sim.reset(Episode(task_id, seed=0))
+    window, (fixture,) = Window(sim.scene), [item for item in sim.scene.items.values() if not item.movable]
+    body, before = sim.model.body(fixture.body).id, pictures(window, sim, VIEWS[:1])
+    sim.model.body_pos[body, :2] += 0.05
+    moved = pictures(window, sim, VIEWS[:1])
+    sim.reset(Episode(task_id, seed=0))
+    again = pictures(window, sim, VIEWS[:1])
+    name = VIEWS[0].name
+    assert not np.array_equal(moved[name], before[name])
+    assert np.array_equal(again[name], before[name])
+    window.close()
+
+
 def test_drawing_does_not_touch_the_physics(sim):
     window, model, data = Window(sim.scene), sim.model, sim.data
     fields = [name for name in dir(model) if isinstance(getattr(model, name), np.ndarray)]
@@ -67,6 +83,9 @@ def test_nothing_is_drawn_or_loaded_before_the_first_picture():
         "from vla_bench.types import CameraView, Episode\n"
         "sim = simulation(BRIDGE)\n"
         "sim.reset(Episode(BRIDGE, seed=0)); sim.tick(None); sim.observe(privileged=True)\n"
+        "from vla_bench.sim.env import TaskEnv\n"
+        "env = TaskEnv(BRIDGE, cameras=())\n"
+        "env.reset(seed=0); env.step(env.action_space.sample())\n"
         "print(graphics._the_context is None and 'OpenGL' not in sys.modules)\n"
         "sim.observe([CameraView('agentview', 16, 16)])\n"
         "print(graphics._the_context is not None)\n"
