@@ -27,12 +27,12 @@ def test_libero_resets_draw_what_the_original_draws(path, libero_tolerances):
             )
 
     with np.load(path) as data:
-        per_build = sim._placer.properties_per_build
+        per_build = sim.starts.placer.properties_per_build
         for row, seed in enumerate(data["seeds"]):
             # one environment: every reset before this one has built the model once more
             builds = row + 2
             stream = seeding.libero_stream(int(seed))
-            sim._reset_to(sim._placer.sample(stream, builds))
+            sim._reset_to(sim.starts.placer.sample(stream, builds))
             compare(data, "reseed", row)
             assert data["reseed_n_property_samplers"][row] == builds * per_build
             np.testing.assert_array_equal(stream.random_sample(4), data["reseed_rng_after"][row])
@@ -40,7 +40,7 @@ def test_libero_resets_draw_what_the_original_draws(path, libero_tolerances):
         compare(data, "reseed", 0)
         stream, builds = seeding.libero_stream(0), 2
         for row in range(len(data["sequence_qpos"])):
-            draw = sim._placer.sample(stream, builds)
+            draw = sim.starts.placer.sample(stream, builds)
             builds = draw.builds + 1
             sim._reset_to(draw)
             compare(data, "sequence", row)
@@ -60,5 +60,5 @@ def _rewind(row: int, sim):
     """The stream as it stood after reset `row`, without the four values drawn for the comparison."""
     stream, builds = seeding.libero_stream(0), 2
     for _ in range(row + 1):
-        builds = sim._placer.sample(stream, builds).builds + 1
+        builds = sim.starts.placer.sample(stream, builds).builds + 1
     return stream

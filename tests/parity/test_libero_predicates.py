@@ -25,6 +25,6 @@ def test_libero_predicates_have_the_recorded_truth(path):
         for row, qpos in enumerate(data["qpos"]):
             sim.data.qpos[:], sim.data.qvel[:] = qpos, 0.0
             mujoco.mj_forward(sim.model, sim.data)
-            sim._evaluate()
+            sim._judge.look()
             assert list(sim.satisfied) == list(data["truth"][row]), f"state {row}"
             assert sim.succeeded == bool(data["success"][row])

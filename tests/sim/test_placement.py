@@ -5,7 +5,8 @@ from support.worlds import APART, BRIDGE, STACKED, TABLETOP, needs_libero, simul
 from vla_bench import catalog, seeding
 from vla_bench.errors import DataError, PlacementError
 from vla_bench.sim import placement
-from vla_bench.sim.placement import ModernStream, Placer, float32_rotation
+from vla_bench.sim.placement import Placer
+from vla_bench.sim.rotations import ModernStream, float32_rotation
 from vla_bench.sim.simulation import MujocoSimulation
 from vla_bench.types import Episode
 

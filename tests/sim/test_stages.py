@@ -134,7 +134,7 @@ def test_lifted_is_in_the_hand_and_off_everything_else(gripped):
 def test_a_stage_stays_reached_and_counts_half():
     simulation = started("bridge/put_red_bottle_into_pot")
     assert (simulation.score, simulation.stages) == (0.0, ())
-    simulation._stage_log.reached = ("lifted",)  # what is reached is never taken back
+    simulation._judge._stage_log.reached = ("lifted",)  # what is reached is never taken back
     wait(simulation, 0.1)
     assert (simulation.score, simulation.stages) == (0.5, ("lifted",))
     simulation.reset(Episode(simulation.task.id, seed=0))

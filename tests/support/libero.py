@@ -43,7 +43,7 @@ def replay(sim: MujocoSimulation, init_index: int, actions: np.ndarray) -> Repla
     initial state, unlike episode k of the protocol.
     """
     sim.reset(Episode(sim.task.id, seed=0))
-    sim.set_state(sim._init_states()[init_index])
+    sim.set_state(sim.starts.state(init_index))
     rows: dict[str, list] = {key: [] for key in ("qpos", "qvel", "ncon", "done")}
     proprio: dict[str, list] = {}
     for action in actions:

@@ -11,6 +11,7 @@ import numpy as np
 from vla_bench.axes.feasible import sees
 from vla_bench.axes.surface import Surface, bounds, items_geoms, lowest_point
 from vla_bench.errors import PlacementError
+from vla_bench.sim.rotations import draw_libero_rotation
 from vla_bench.sim.simulation import MujocoSimulation
 from vla_bench.types import Array
 
@@ -48,12 +49,10 @@ def stand_at(simulation: MujocoSimulation, name: str, height: float) -> None:
 
 def rest_quat(simulation: MujocoSimulation, name: str) -> Array:
     """How a category lies when it is placed: the middle of its range about each axis."""
-    from vla_bench.sim.placement import _libero_rotation
-
     category = simulation.scene.items[name].category
     if simulation.scene.place.builtin:
         return np.array([1.0, 0.0, 0.0, 0.0])
-    return _libero_rotation(category.rotation)(_Middle())
+    return draw_libero_rotation(category.rotation)(_Middle())
 
 
 class _Middle:

@@ -22,8 +22,8 @@ from typing import Literal
 import mujoco
 import numpy as np
 
-from vla_bench.sim.placement import float32_rotation
 from vla_bench.sim.robot import ARM_ACTUATORS, GRIP_SITE, GRIPPER_ACTUATORS, JOINTS, REST_QPOS
+from vla_bench.sim.rotations import float32_rotation
 from vla_bench.types import Array
 
 Backend = Literal["numpy", "numba"]

@@ -14,28 +14,21 @@ import mujoco
 import numpy as np
 
 from vla_bench import seeding
-from vla_bench.errors import (
-    ConventionError,
-    DataError,
-    DivergedError,
-    MissingCapabilityError,
-    UnknownNameError,
-)
+from vla_bench.errors import ConventionError, DivergedError, MissingCapabilityError, UnknownNameError
 from vla_bench.sim.controller import Backend, Controller
 from vla_bench.sim.edits import NO_EDITS, Blueprint, Edits, ModelState, set_constants
-from vla_bench.sim.init_states import read_init_states
+from vla_bench.sim.indicators import Indicators
+from vla_bench.sim.judge import Judge
 from vla_bench.sim.moving import Mover
-from vla_bench.sim.placement import Draw, ModernStream, Placer
-from vla_bench.sim.predicates import Predicates, joint_names
+from vla_bench.sim.placement import Draw
+from vla_bench.sim.predicates import Predicates
 from vla_bench.sim.robot import FINGERS, GRIPPER_REST_QPOS, HAND_BODY, JOINTS, REST_QPOS
-from vla_bench.sim.scene import Scene, build_scene, read_task
+from vla_bench.sim.scene import build_scene, read_task
+from vla_bench.sim.starts import Starts
 from vla_bench.sim.state import Observer
-from vla_bench.sim.tabletop import StageLog, TabletopPredicates
+from vla_bench.sim.tabletop import TabletopPredicates
 from vla_bench.sim.window import Window
 from vla_bench.types import Array, CameraView, Episode, Observation, Predicate, Task
-
-# model builds of a fresh original environment at its first reset: one in the constructor, one in reset()
-_FIRST_RESET_BUILDS = 2
 
 
 class MujocoSimulation:
@@ -62,7 +55,6 @@ class MujocoSimulation:
     ) -> None:
         self.task = task
         self.blueprint = blueprint
-        self._namespace: seeding.Namespace = namespace
         self.scene = build_scene(blueprint.of(read_task(task.bddl)), blueprint.parts)
         self.model = self.scene.physics_model()
         self.model.opt.timestep = task.substep_s
@@ -74,17 +66,13 @@ class MujocoSimulation:
         for camera in task.cameras:
             self._check_camera(camera)
         if not blueprint.key:
-            self._placer = Placer(self.scene, self.model)
-            self._sequence = _ResetSequence(self._placer)
+            self.starts = Starts(task, self.scene, self.model, namespace)
         meaning = TabletopPredicates if self.scene.place.builtin else Predicates
-        self._predicates = meaning(self.scene, self.model, self.data)
-        self._stage_log = StageLog(self.scene.problem.stages, self._predicates)
+        self._judge = Judge(task, self.scene.problem, meaning(self.scene, self.model, self.data))
         self._mover = Mover(self.model, self.data, self.scene.problem.moving, str(task.bddl))
-        self._aim_at(self.scene.problem.goal)
         self.edits = NO_EDITS
         self._unedited: ModelState | None = None
-        self._indicators = _indicators(self.scene, self.model)
-        self._site_rgba = _hidden_sites(self.scene, self.model)
+        self._indicators = Indicators(self.scene, self.model)
         self._observer = Observer(self.scene, self.model)
         self._window = Window(self.scene)
         self._arm_qpos = [self.model.joint(name).qposadr[0] for name in JOINTS]
@@ -108,23 +96,12 @@ class MujocoSimulation:
             )
         self._undo_edits()
         if episode.init_state is None:
-            self._reset_to(self._draw_seeded(episode))
-            self._lag = 0
+            assert episode.seed is not None, episode
+            self._reset_to(self.starts.seeded(self.scene_id, episode.seed))
             return
-        states = self._init_states()
-        k = episode.init_state
-        if not 0 <= k < len(states):
-            raise DataError(str(self.task.init_states), f"has initial states 0 … {len(states) - 1}, not {k}")
-        self._reset_to(self._sequence.draw(k))
-        self.set_state(states[k])
-
-    def _draw_seeded(self, episode: Episode) -> Draw:
-        assert episode.seed is not None, episode
-        if self.scene.place.builtin:
-            stream = ModernStream(seeding.generator(self._namespace, self.scene_id, episode.seed))
-        else:
-            stream = seeding.libero_stream(episode.seed)
-        return self._placer.sample(stream, _FIRST_RESET_BUILDS)
+        state = self.starts.state(episode.init_state)
+        self._reset_to(self.starts.protocol(episode.init_state))
+        self.set_state(state)
 
     @property
     def scene_id(self) -> str:
@@ -132,22 +109,10 @@ class MujocoSimulation:
         shared = self.scene.problem.scene
         return f"{self.task.suite}/{shared}" if shared else self.task.id
 
-    def _init_states(self) -> np.ndarray:
-        if self.task.init_states is None:
-            raise ConventionError(f"suite {self.task.suite!r} has no initial states; give the episode a seed")
-        states = read_init_states(self.task.init_states)
-        size = 1 + self.model.nq + self.model.nv
-        if states.shape[1] != size:
-            raise DataError(
-                self.task.init_states,
-                f"has states of length {states.shape[1]}; the scene of {self.task.bddl.name} needs {size}",
-            )
-        return states
-
     def _reset_to(self, draw: Draw) -> None:
         model, data = self.model, self.data
         mujoco.mj_resetData(model, data)
-        model.site_rgba[:] = self._site_rgba
+        self._indicators.reset()
         data.qpos[self._arm_qpos] = REST_QPOS
         data.qpos[self._finger_qpos] = GRIPPER_REST_QPOS
         for name, value in draw.joints.items():
@@ -177,14 +142,14 @@ class MujocoSimulation:
         mujoco.mj_forward(model, data)
         self._lag += 1
         self._begin()
-        self._show_indicators()
+        self._indicators.show(self.data.qpos)
 
     def start_from(self, other: MujocoSimulation) -> None:
         """Put what both scenes have into the state that `other` is in, just after its reset."""
         self._undo_edits()
         model, data = self.model, self.data
         mujoco.mj_resetData(model, data)
-        model.site_rgba[:] = self._site_rgba
+        self._indicators.reset()
         for name, item in self.scene.items.items():
             if name in other.scene.items and not item.movable:
                 body, same = model.body(item.body).id, other.model.body(item.body).id
@@ -223,7 +188,7 @@ class MujocoSimulation:
         if not np.array_equal(arm, data.qpos[self._arm_qpos]):
             self.controller.reset()
         if edits.goal is not None:
-            self._aim_at(edits.goal)
+            self._judge.aim_at(edits.goal)
         self._window.dress(edits.canvas)
         self.edits = edits
         self._begin()
@@ -233,13 +198,9 @@ class MujocoSimulation:
             self._unedited.restore()
             self._unedited = None
         if self.edits.goal is not None:
-            self._aim_at(self.scene.problem.goal)
+            self._judge.aim_at(self.scene.problem.goal)
         self._window.dress(())
         self.edits = NO_EDITS
-
-    def _aim_at(self, goal: tuple[Predicate, ...]) -> None:
-        self.goal = goal
-        self._goal = [self._predicates.compile(literal) for literal in goal]
 
     @property
     def instruction(self) -> str:
@@ -254,12 +215,9 @@ class MujocoSimulation:
     def _begin(self) -> None:
         self._start_time_s = self.data.time
         self._ticks = 0
-        self._held_ticks = 0
-        self._has_succeeded = False
         self._mover.begin()
-        self._stage_log.begin()
         self._seen = _Seen(self.data.qpos.copy(), self._kinematics(), self.data.qpos.copy())
-        self._evaluate()
+        self._judge.begin()
 
     # ── go ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -280,7 +238,7 @@ class MujocoSimulation:
         for act in self.edits.tick:
             act(self)
         self._mover.apply()
-        self._show_indicators()
+        self._indicators.show(self.data.qpos)
         self._ticks += 1
         substeps = self.task.substeps_per_tick
         try:
@@ -290,13 +248,7 @@ class MujocoSimulation:
         # after a warning MuJoCo resets the state by itself, so that it looks sound again
         if self._warning_counts.any() or not np.isfinite(self.data.qpos).all():
             raise self._diverged()
-        self._evaluate()
-        counts = all(self.satisfied) and not (
-            self.task.success_open_gripper and self.controller.closes_gripper
-        )
-        self._held_ticks = self._held_ticks + 1 if counts else 0
-        self._has_succeeded = self._has_succeeded or self.succeeded
-        self._stage_log.see()
+        self._judge.see_tick(closes_gripper=self.controller.closes_gripper)
 
     def _snapshot(self) -> None:
         """Remember the instant of observation: before, then after the integration of one physics step."""
@@ -312,15 +264,6 @@ class MujocoSimulation:
         raised = [f"{mujoco.mjtWarning(kind).name} ×{n}" for kind, n in enumerate(self._warning_counts) if n]
         why = ", ".join(raised) or "a position is not finite"
         return DivergedError(f"{self.task.id}: the physics diverged at tick {self._ticks}: {why}")
-
-    def _evaluate(self) -> None:
-        self.satisfied = tuple(test() for test in self._goal)
-
-    def _show_indicators(self) -> None:
-        """Light what is on. LIBERO does it after a step, so the pictures of the next step show it first."""
-        for address, is_on, site in self._indicators:
-            # LIBERO toggles alpha as 1 − alpha, which alternates between −1 and 2.
-            self.model.site_rgba[site, 3] = 2.0 if is_on(self.data.qpos[address]) else -1.0
 
     # ── look ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -361,34 +304,29 @@ class MujocoSimulation:
     # ── judge ──────────────────────────────────────────────────────────────────────────────────────────
 
     @property
+    def goal(self) -> tuple[Predicate, ...]:
+        """The literals whose conjunction is success."""
+        return self._judge.goal
+
+    @property
+    def satisfied(self) -> tuple[bool, ...]:
+        """Whether each literal of the goal held at the last tick."""
+        return self._judge.satisfied
+
+    @property
     def succeeded(self) -> bool:
         """Whether the goal held at the last tick, and for as long before as the task wants."""
-        if not (self.task.success_hold_s or self.task.success_open_gripper):
-            return all(self.satisfied)
-        return self._held_ticks > 0 and self._held_ticks * self.task.tick_s >= self.task.success_hold_s - 1e-9
+        return self._judge.succeeded
 
     @property
     def score(self) -> float:
-        """Partial credit in [0, 1].
-
-        With stages: 1 once the goal has counted, 0.5 once a stage has been reached. Without: the share of the
-        goal's literals that hold.
-        """
-        if self._is_staged:
-            return 1.0 if self._has_succeeded else 0.5 * bool(self._stage_log.reached)
-        return sum(self.satisfied) / len(self.satisfied)
+        """Partial credit in [0, 1]; see `Judge.score`."""
+        return self._judge.score
 
     @property
     def stages(self) -> tuple[str, ...]:
         """Named stages that have been reached in this episode; without stages, the literals that hold."""
-        if self._is_staged:
-            return self._stage_log.reached
-        return tuple(str(p) for p, done in zip(self.goal, self.satisfied, strict=True) if done)
-
-    @property
-    def _is_staged(self) -> bool:
-        """Whether partial credit is that of the task's file; another goal has none."""
-        return bool(self.scene.problem.stages) and self.edits.goal is None
+        return self._judge.stages
 
     @property
     def drawn(self) -> Mapping[str, Any]:
@@ -411,43 +349,3 @@ class _Seen:
     @property
     def complete(self) -> bool:
         return self.joints is not None
-
-
-class _ResetSequence:
-    """Resets of one original environment seeded with 0, fast-forwarded and kept."""
-
-    def __init__(self, placer: Placer) -> None:
-        self._placer = placer
-        self._stream = seeding.libero_stream(0)
-        self._draws: list[Draw] = []
-
-    def draw(self, k: int) -> Draw:
-        """The k-th reset, from 0."""
-        while len(self._draws) <= k:
-            builds = self._draws[-1].builds + 1 if self._draws else _FIRST_RESET_BUILDS
-            self._draws.append(self._placer.sample(self._stream, builds))
-        return self._draws[k]
-
-
-def _indicators(scene: Scene, model: mujoco.MjModel) -> list[tuple[int, Any, int]]:
-    """(joint address, test, site) of everything that lights up when it is on."""
-    found = []
-    for name, item in scene.items.items():
-        articulation = item.category.articulation
-        if articulation is not None and articulation.indicator is not None:
-            joint = joint_names(model, name)[0]
-            site = model.site(f"{name}_{articulation.indicator}").id
-            found.append((model.joint(joint).qposadr[0], articulation.tests["turnon"], site))
-    return found
-
-
-def _hidden_sites(scene: Scene, model: mujoco.MjModel) -> np.ndarray:
-    """Site colours after a reset: a negative alpha switches off the gripper's and the items' sites."""
-    rgba = model.site_rgba.copy()
-    prefixes = (*(f"{name}_" for name in scene.items), "gripper0_", "robot0_", "mount0_")
-    zones = {name for name, site in scene.sites.items() if site.parent is None}
-    for site in range(model.nsite):
-        name = model.site(site).name
-        if name not in zones and name.startswith(prefixes) and rgba[site, 3] > 0:
-            rgba[site, 3] = -rgba[site, 3]
-    return rgba
