@@ -261,7 +261,7 @@ def _budget(text: str) -> dict[str, float]:
     for part in text.split("+"):
         kind, _, value = part.partition(":")
         try:
-            key, number = names[kind]
+            key, number = names.pop(kind)  # each once
             table[key] = number(value)
         except (KeyError, ValueError) as error:
             raise VlaBenchError(f"--budget {text}: expected steps:N, time:S, or both joined by +") from error

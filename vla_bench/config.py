@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,6 +81,8 @@ def _describe(model: type[BaseModel], problem: Any, at: str) -> str:
         return f"key {name!r} is missing"
     if problem["type"] == "value_error":  # raised by a model of ours, which names the values itself
         return ": ".join(filter(None, (name, str(problem["ctx"]["error"]))))
+    # where several types are allowed, pydantic adds which it tried: `literal['none']`, `constrained-int`
+    name = _dotted(at, *(part for part in place if not re.search(r"[\[-]", part)))
     return f"{name} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
