@@ -115,6 +115,7 @@ REFUSED = {
     "precision": ([*PLAN, "--precision", "int3"], "policy 'noop' runs at fp32, not at 'int3'"),
     "pacing": ([*PLAN, "--pacing", "blokcing"], "unknown pacing 'blokcing'; did you mean 'blocking'"),
     "budget": ([*PLAN, "--budget", "10"], "--budget 10: expected steps:N, time:S, or both joined by +"),
+    "budget twice": ([*PLAN, "--budget", "steps:1+steps:2"], "--budget steps:1+steps:2: expected steps:N"),
     "number": ([*PLAN, "--budget", "steps:ten"], "--budget steps:ten: expected steps:N"),
     "study": (["run", "quik"], "unknown study 'quik'; did you mean 'quick'"),
     "study's file": (["run", "none.toml"], "none.toml: no such file"),

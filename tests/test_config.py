@@ -1,3 +1,5 @@
+from typing import Annotated, Literal
+
 import pytest
 from pydantic import Field
 
@@ -14,6 +16,7 @@ class Car(FileModel):
     name: str
     wheels: tuple[Wheel, ...] = ()
     spare: Wheel | None = None
+    doors: Literal["none", "all"] | Annotated[int, Field(ge=0)] = "all"
     colours: dict[str, Wheel] = Field(default_factory=dict)
 
 
@@ -40,9 +43,17 @@ def test_a_table_becomes_a_value_that_cannot_change():
             {"name": "a", "colours": {"red": {"radius_m": 1, "spoks": 1}}},
             "unknown key 'colours.red.spoks'; did you mean 'spokes'?",
         ),
-        ({"name": "a", "engine": 1}, "unknown key 'engine'; known: colours, name, spare, wheels"),
+        ({"name": "a", "engine": 1}, "unknown key 'engine'; known: colours, doors, name, spare, wheels"),
+        (
+            {"name": "a", "top-speed": 1},
+            "unknown key 'top-speed'; known: colours, doors, name, spare, wheels",
+        ),
         ({}, "key 'name' is missing"),
         ({"name": "a", "wheels": [{}]}, "key 'wheels.0.radius_m' is missing"),
+        (
+            {"name": "a", "doors": "some"},
+            "doors = 'some': input should be 'none' or 'all'; doors = 'some': input should be a",
+        ),
         ({"name": 3}, "name = 3: input should be a valid string"),
         (
             {"name": "a", "wheels": [{"radius_m": "wide"}]},
