@@ -12,7 +12,7 @@ import numpy as np
 from vla_bench import seeding
 from vla_bench.errors import ConventionError
 from vla_bench.policy.base import Policy
-from vla_bench.policy.cards import load_policy, read_card
+from vla_bench.policy.cards import Card, load_policy, read_card
 from vla_bench.run.plan import Plan, WorkItem
 from vla_bench.run.provenance import now
 from vla_bench.run.records import Record, RecordWriter, RunHeader, done_keys, open_run
@@ -66,6 +66,7 @@ class _Stage:
             simulation.reset(item.episode)
             for arm in self._plan.study.arms:
                 policy = self._policy(arm.policy, arm.precision)
+                check_card(policy, read_card(arm.policy))
                 check_conventions(simulation, policy, arm.policy)
                 _try_one_action(simulation, policy, arm.policy, item.episode)
 
@@ -134,6 +135,26 @@ def _filmed_keys(plan: Plan) -> set[str]:
 def policy_seed(episode: Episode) -> int:
     """Seed of everything random in a policy during an episode: the same for every arm."""
     return int(seeding.generator("policy", episode.key).integers(2**63))
+
+
+def check_card(policy: Policy, card: Card) -> None:
+    """Compare what a policy declares with what its card says, which plans and sessions go by.
+
+    Raises:
+        ConventionError: They differ; all differences are named.
+    """
+    spec = policy.spec
+    sides = {
+        "chunk_predicted": (card.chunk_predicted, spec.chunk_length),
+        "action_convention": (card.action_convention, spec.action_convention),
+        "privileged": (card.privileged, spec.privileged),
+        "blind": (card.blind, card.blind and not spec.cameras),
+    }
+    differing = [
+        f"{key} is {said}, the policy declares {does}" for key, (said, does) in sides.items() if said != does
+    ]
+    if differing:
+        raise ConventionError(f"{card.source}: {'; '.join(differing)}")
 
 
 def check_conventions(simulation: Simulation, policy: Policy, name: str) -> None:
