@@ -116,7 +116,6 @@ MISFITS = {
     "one dimension": ("", "np.zeros(7)", "actions have shape (7,); "),
     "chunk": ("chunk_length=4", "np.zeros((3, 7))", "actions have shape (3, 7); the policy declares 4 "),
     "declared": ("action_size=8", "np.zeros((1, 8))", "its actions have shape (T, 8), the task takes (T, 7)"),
-    "convention": ("action_convention='joints'", "", "its actions are 'joints', the task takes 'delta_pose'"),
     "camera": ("cameras=('wrist',)", "", "it needs cameras ['wrist'], the task has ['agentview', "),
     "proprioception": ("proprio=('force',)", "", "it needs proprioception ['force'], the task has ['robot0"),
     "several": (
@@ -130,13 +129,36 @@ MISFITS = {
 @pytest.mark.parametrize("case", MISFITS)
 def test_what_does_not_fit_is_found_before_anything_runs(tmp_path, policy, case):
     spec, actions, message = MISFITS[case]
-    policy("misfit", spec=spec, actions=actions or "np.zeros((1, 7))")
+    card = {"chunk_predicted": 4} if "chunk" in spec else {}
+    policy("misfit", spec=spec, actions=actions or "np.zeros((1, 7))", **card, blind=False)
     with pytest.raises(ConventionError) as refused:
         run(plan_of(**{**SMALL, "policies": ("noop", "misfit")}), tmp_path / "run")
     assert message in str(refused.value)
     if case == "several":
         assert all(word in str(refused.value) for word in ("(T, 8)", "'wrist'", "'force'")), "all at once"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "card", "message"),
+    [
+        ("chunk_length=8", {"chunk_predicted": 4}, "chunk_predicted is 4, the policy declares 8"),
+        ("privileged=True", {}, "privileged is False, the policy declares True"),
+        ("cameras=('agentview',)", {"blind": True}, "blind is True, the policy declares False"),
+        ("action_convention='joints'", {}, "action_convention is delta_pose, the policy declares joints"),
+    ],
+)
+def test_a_policy_that_is_not_what_its_card_says_is_refused(tmp_path, policy, spec, card, message):
+    policy("misfit", spec=spec, **card)
+    with pytest.raises(ConventionError, match=rf"misfit\.toml: {message}$"):
+        run(plan_of(**{**SMALL, "policies": ("misfit",)}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_actions_of_another_convention_are_refused(tmp_path, policy):
+    policy("misfit", spec="action_convention='joints'", action_convention="joints")
+    with pytest.raises(ConventionError, match="its actions are 'joints', the task takes 'delta_pose'"):
+        run(plan_of(**{**SMALL, "policies": ("misfit",)}), tmp_path / "run")
 
 
 def test_a_scene_that_cannot_be_built_is_an_error_of_its_episodes_alone(tmp_path, monkeypatch):
