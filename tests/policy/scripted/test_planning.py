@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from vla_bench.policy.scripted.expert import SKILLS
 from vla_bench.policy.scripted.joints import (
     away_end,
     direction,
@@ -10,12 +11,18 @@ from vla_bench.policy.scripted.joints import (
     rest_end,
 )
 from vla_bench.policy.scripted.motion import Pose
-from vla_bench.policy.scripted.planning import agenda
+from vla_bench.policy.scripted.planning import agenda as order
 from vla_bench.types import JointState, Predicate, RegionState
 
 CUBE = [((0, 0, 0.02), (0.02, 0.02, 0.02))]
 PUT = Predicate("in", ("bowl", "inside"))
 SHUT = Predicate("close", ("inside",))
+TAKE_OUT = Predicate("outof", ("bowl", "inside"))
+
+
+def agenda(state):
+    """What the expert's skills are asked for, first things first."""
+    return order(state, SKILLS)
 
 
 @pytest.fixture
@@ -36,6 +43,22 @@ def test_a_drawer_is_opened_before_something_goes_in_and_shut_afterwards(kitchen
     assert agenda(kitchen(-0.155, [SHUT, PUT]))[0] == PUT
     assert agenda(kitchen(-0.155, [SHUT, PUT], [False, True]))[0] == SHUT
     assert agenda(kitchen(0.005, [SHUT, PUT], [True, True])) == []
+
+
+def test_a_drawer_is_opened_before_something_comes_out_and_shut_afterwards(kitchen):
+    assert agenda(kitchen(0.0, [SHUT, TAKE_OUT], [True, False]))[0] == Predicate("open", ("inside",))
+    assert agenda(kitchen(-0.155, [SHUT, TAKE_OUT]))[0] == TAKE_OUT
+    assert agenda(kitchen(-0.155, [SHUT, TAKE_OUT], [False, True]))[0] == SHUT
+
+
+@pytest.mark.parametrize("name", ["held", "lifted"])
+def test_what_keeps_the_hand_comes_last_and_what_shall_stand_first(kitchen, name):
+    keep, stand = Predicate(name, ("plate",)), Predicate("upright", ("plate",))
+    assert agenda(kitchen(-0.155, [keep, SHUT, PUT, stand])) == [stand, PUT, SHUT, keep]
+
+
+def test_literals_without_a_skill_are_left_out(kitchen):
+    assert agenda(kitchen(-0.155, [Predicate("up", ("bowl",)), PUT])) == [PUT]
 
 
 def test_joints_that_nothing_is_put_into_come_first(kitchen):

@@ -10,14 +10,20 @@ from vla_bench.policy.cards import Card
 from vla_bench.policy.scripted.actuating import Actuating
 from vla_bench.policy.scripted.arm import Arm
 from vla_bench.policy.scripted.joints import ACTUATED
+from vla_bench.policy.scripted.lifting import Holding, Lifting
 from vla_bench.policy.scripted.motion import OPEN, Motion, Pose, servo
 from vla_bench.policy.scripted.moving import Moving
 from vla_bench.policy.scripted.planning import agenda
 from vla_bench.policy.scripted.skill import Skill
+from vla_bench.policy.scripted.tipping import Tipping
 from vla_bench.policy.scripted.world import Clouds, World
-from vla_bench.types import ActionChunk, Observation
+from vla_bench.types import ActionChunk, Observation, WorldState
 
-SKILLS: dict[str, type[Skill]] = {"in": Moving, "on": Moving, **dict.fromkeys(ACTUATED, Actuating)}
+SKILLS: dict[str, type[Skill]] = {
+    **dict.fromkeys(("in", "on", "outof"), Moving),
+    **dict.fromkeys(ACTUATED, Actuating),
+    **{"held": Holding, "lifted": Lifting, "upright": Tipping},
+}
 
 
 class Expert:
@@ -33,7 +39,7 @@ class Expert:
         self._clouds = Clouds()
         self._skill: Skill | None = None
         self._arm: Arm | None = None
-        self._last_ns: int | None = None
+        self._before: WorldState | None = None
 
     def act(self, observations: Sequence[Observation]) -> ActionChunk:
         """Return one action."""
@@ -42,9 +48,9 @@ class Expert:
             raise ConventionError("the expert needs Observation.state: its spec says privileged")
         if self._arm is None:
             self._arm = Arm(state)
-        period = 0.05 if self._last_ns is None else (state.time_ns - self._last_ns) * 1e-9
-        self._last_ns = state.time_ns
-        world = World(state, self._clouds)
+        before, self._before = self._before, state
+        period = 0.05 if before is None else (state.time_ns - before.time_ns) * 1e-9
+        world = World(state, self._clouds, before)
         motion = self._motion(world, self._arm)
         return ActionChunk(servo(motion, state, self._arm, max(period, 0.02))[None])
 
@@ -55,7 +61,7 @@ class Expert:
             if motion is not None:
                 return motion
             self._skill = None
-        for literal in agenda(world.state):
+        for literal in agenda(world.state, SKILLS):
             self._skill = SKILLS[literal.name](literal, arm)
             motion = self._skill.step(world)
             if motion is not None:

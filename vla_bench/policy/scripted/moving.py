@@ -1,124 +1,33 @@
-"""Skill: bring a thing where `in` or `on` wants it."""
+"""Skill: bring a thing where `in`, `on` or `outof` wants it."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from vla_bench.policy.scripted import gripper
 from vla_bench.policy.scripted.arm import Arm
 from vla_bench.policy.scripted.geometry import UP, angle_between
-from vla_bench.policy.scripted.grasps import Grasp, grasps, tilted_frames, upright_frames
 from vla_bench.policy.scripted.motion import CLOSE, OPEN, Motion, Pose, approach, clearance
 from vla_bench.policy.scripted.placing import Place, find_place
-from vla_bench.policy.scripted.skill import Skill
+from vla_bench.policy.scripted.taking import Taking
 from vla_bench.policy.scripted.world import World
 from vla_bench.types import Array, Predicate
 
-_POOR = 0.10  # cost (m) of a grasp above which tilted ones are tried too
-_TILTS = (np.pi / 2.8, np.pi / 4)  # rad below the horizontal
-_PATIENCE_S = 4.0  # time after which an approach has failed
 
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A grasp in the frame of the thing, so that it moves with the thing."""
-
-    pos: Array
-    mat: Array
-
-    @staticmethod
-    def of(grasp: Grasp, pos: Array, mat: Array) -> Hold:
-        """The grasp seen from a body at `pos`, `mat`."""
-        return Hold(mat.T @ (grasp.pose.pos - pos), mat.T @ grasp.pose.mat)
-
-    def pose(self, pos: Array, mat: Array) -> Pose:
-        """The grasp of a body at `pos`, `mat`."""
-        return Pose(pos + mat @ self.pos, mat @ self.mat)
-
-    def near(self, other: Hold) -> bool:
-        """Whether two grasps are practically the same."""
-        return bool(np.linalg.norm(self.pos - other.pos) < 0.015) and angle_between(self.mat, other.mat) < 0.3
-
-
-class Moving(Skill):
+class Moving(Taking):
     """Takes a thing, carries it, lets it go; starts again from wherever it finds itself.
 
-    The literal is `in(thing, region)`, `on(thing, region)` or `on(thing, thing)`.
+    The literal is `in(thing, region)`, `outof(thing, region)`, `on(thing, region)` or `on(thing, thing)`.
     """
 
     def __init__(self, literal: Predicate, arm: Arm) -> None:
         super().__init__(literal, arm)
-        self._name = literal.args[0]
-        self._failed: list[Hold] = []
-        self._hold: Hold | None = None
         self._place: Place | None = None
         self._jams = 0
 
-    def _held(self, world: World, slack: float = 0.004) -> bool:
-        return gripper.held(world.in_grip(world.points(self._name)), world.state.gripper_qpos, slack)
-
-    # ── take ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def _begin(self, world: World) -> Motion | None:
-        if self._satisfied(world):
-            return None
-        self._hold = self._choose(world)
-        return self._enter(self._approach, world)
-
-    def _choose(self, world: World) -> Hold:
-        """The best hold that has not failed yet; when all have, the best once more."""
-        thing = world.entity(self._name)
-        found = _grasps_of(world, self._name, self._arm)
-        holds = [Hold.of(grasp, thing.pos, thing.mat) for grasp in found]
-        fresh = [hold for hold in holds if not any(hold.near(failed) for failed in self._failed)]
-        if not fresh:
-            self._failed.clear()
-        return (fresh or holds)[0]
-
-    def _approach(self, world: World) -> Motion | None:
-        state, thing = world.state, world.entity(self._name)
-        if self._satisfied(world):
-            return None
-        assert self._hold is not None
-        goal = self._hold.pose(thing.pos, thing.mat)
-        distance, angle = goal.error(state)
-        if distance < 0.008 and angle < 0.12:
-            self._closing = goal
-            return self._enter(self._close, world)
-        if self._stalled(world, distance + 0.1 * angle) or self._elapsed_s(world) > _PATIENCE_S:
-            return self._give_up(world)
-        over = clearance(state.grip_pos, goal.pos, world.others(), np.zeros((0, 3)))
-        return Motion(approach(goal, state, over, self._arm), OPEN)
-
-    def _close(self, world: World) -> Motion | None:
-        assert self._hold is not None
-        thing = world.entity(self._name)
-        if self._held(world) and self._fingers_stand(world):
-            self._jams, self._place = 0, None
-            return self._enter(self._carry, world)
-        gone = self._hold.pose(thing.pos, thing.mat).error(world.state)[0] > 0.04
-        if (gone or self._fingers_stand(world)) and not self._held(world):
-            return self._give_up(world)
-        return Motion(self._closing, CLOSE)
-
-    def _give_up(self, world: World) -> Motion | None:
-        """Open the hand, back off, and take another grasp."""
-        if self._hold is not None:
-            self._failed.append(self._hold)
-        state = world.state
-        self._retreat_to = Pose(state.grip_pos - 0.06 * state.grip_mat[:, 2], state.grip_mat)
-        return self._enter(self._retreat, world)
-
-    def _retreat(self, world: World) -> Motion | None:
-        opening = gripper.half_opening(world.state.gripper_qpos)
-        away = self._retreat_to.error(world.state)[0] < 0.02
-        if self._elapsed_s(world) > 1.5 or (away and opening > 0.034):
-            return self._begin(world)
-        return Motion(self._retreat_to, OPEN) if opening > 0.02 else self._open_here(world)
-
-    # ── bring ──────────────────────────────────────────────────────────────────────────────────────────
+    def _taken(self, world: World) -> Motion | None:
+        self._jams, self._place = 0, None
+        return self._enter(self._carry, world)
 
     def _carry(self, world: World) -> Motion | None:
         state = world.state
@@ -155,18 +64,3 @@ class Moving(Skill):
         if gripper.half_opening(state.gripper_qpos) < 0.036 and elapsed < 0.8:
             return self._open_here(world)
         return Motion(Pose(state.grip_pos + 0.03 * UP, state.grip_mat), OPEN)
-
-
-def _grasps_of(world: World, name: str, arm: Arm) -> list[Grasp]:
-    """Grasps of a thing, best first; at least one, however poor."""
-    body, others, home = world.points(name), world.others(name), arm.home.mat
-    found = grasps(body, others, world.floor, upright_frames(home), arm)
-    if not found or found[0].cost > _POOR:
-        turns = np.linspace(-np.pi, np.pi, 8, endpoint=False)
-        headings = [np.array([np.cos(turn), np.sin(turn), 0.0]) for turn in turns]
-        frames = [mat for heading in headings for mat in tilted_frames(heading, _TILTS)]
-        found = sorted(found + grasps(body, others, world.floor, frames, arm), key=lambda grasp: grasp.cost)
-    if found:
-        return found
-    top = np.array([*body.mean(axis=0)[:2], body[:, 2].max()])
-    return [Grasp(Pose(top, upright_frames(home, 1)[0]), np.inf)]

@@ -11,10 +11,11 @@ from vla_bench.policy.scripted.arm import Arm
 from vla_bench.policy.scripted.geometry import UP, HeightField, rotation
 from vla_bench.policy.scripted.motion import Pose
 from vla_bench.policy.scripted.world import World
-from vla_bench.types import Array, Predicate, RegionState
+from vla_bench.types import Array, Predicate
 
 _DROP = 0.004  # height (m) above the support at which the fingers open
 _CELL = 0.006
+_APART = 0.015  # air (m) to what a thing has been taken out of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +39,41 @@ class Place:
         return Pose(self.origin - self.hand @ held, self.hand)
 
 
+@dataclass(frozen=True, slots=True)
+class Spots:
+    """Where the origin of a thing may come down so that a literal holds.
+
+    Attributes:
+        middle: (2,) where the spots are counted from.
+        shifts: (K, 2) from there, seen from above.
+        cost: (K,) of each, in metres.
+        heights: Lowest and highest (m) at which the literal holds for the thing at rest.
+    """
+
+    middle: Array
+    shifts: Array
+    cost: Array
+    heights: tuple[float, float]
+
+    def outside(self, heights: Array) -> Array:
+        """(K,) how far (m) a thing at rest would be from satisfying the literal, times a lot."""
+        low, high = self.heights
+        return 10.0 * (np.maximum(low - heights, 0.0) + np.maximum(heights - high, 0.0))
+
+
 def find_place(world: World, literal: Predicate, hand: Array, arm: Arm) -> Place:
-    """The best place for the held thing that `literal` (in or on) speaks of.
+    """The best place for the held thing that `literal` (in, on or outof) speaks of.
 
     Args:
         world: The thing is in the hand.
-        literal: `in(thing, region)`, `on(thing, region)` or `on(thing, thing)`.
+        literal: `in(thing, region)`, `outof(thing, region)`, `on(thing, region)` or `on(thing, thing)`.
         hand: Orientation of the hand at release, up to turns about the vertical.
         arm: What is near the end of its reach costs.
     """
     name, target = literal.args
+    spots = _beside(world, name, target, arm) if literal.name == "outof" else _upon(world, literal)
     places = [
-        _place(world, literal, rotation(UP, turn) @ hand, 0.02 * abs(turn))
+        _place(world, name, spots, rotation(UP, turn) @ hand, 0.02 * abs(turn))
         for turn in _turns(world, name, target)
     ]
     return min(places, key=lambda place: place.cost + arm.strain(place.grip(world, name)))
@@ -71,15 +95,12 @@ def _heading(mat: Array) -> float:
     return float(np.arctan2(axis[1], axis[0]))
 
 
-def _place(world: World, literal: Predicate, hand: Array, cost: float) -> Place:
-    """The best place with one orientation of the hand: low, near the middle, let go from a small height."""
-    state, (name, target) = world.state, literal.args
-    region = state.regions.get(target)
-    middle = state.entities[target].pos if region is None else region.pos
-    shifts = _shifts(region)
+def _place(world: World, name: str, spots: Spots, hand: Array, cost: float) -> Place:
+    """The best place with one orientation of the hand: low, on a good spot, let go from a small height."""
+    state, shifts = world.state, spots.shifts
     turned = hand @ state.grip_mat.T
     origin = world.entity(name).pos
-    about = np.array([*middle[:2], origin[2]])
+    about = np.array([*spots.middle, origin[2]])
     load = (world.points(name) - origin) @ turned.T + about
     hand_points = _hand_points(state.gripper_qpos) @ hand.T + turned @ (state.grip_pos - origin) + about
     field = HeightField(world.others(name), world.floor, _CELL)
@@ -87,13 +108,7 @@ def _place(world: World, literal: Predicate, hand: Array, cost: float) -> Place:
     clear = field.rest(hand_points, shifts) + 0.01
     release = np.maximum(lies + _DROP, clear)
     rest_z = origin[2] + lies
-    costs = (
-        cost
-        + (release - lies - _DROP)
-        + (rest_z - rest_z.min())
-        + 0.5 * np.linalg.norm(shifts, axis=1)
-        + _outside(region, literal.name, np.column_stack([about[:2] + shifts, rest_z]))
-    )
+    costs = cost + (release - lies - _DROP) + (rest_z - rest_z.min()) + spots.cost + spots.outside(rest_z)
     best = int(np.argmin(costs))
     where = np.array([*(about[:2] + shifts[best]), origin[2] + release[best]])
     return Place(where, hand, float(costs[best]))
@@ -112,24 +127,41 @@ def _hand_points(qpos: Array) -> Array:
     return np.concatenate(parts)
 
 
-def _shifts(region: RegionState | None) -> Array:
-    """(K, 2) horizontal displacements from the middle of the target that the literal allows, with air."""
+def _upon(world: World, literal: Predicate) -> Spots:
+    """Spots for in and on: above the target, with air to its sides; the middle is best."""
+    target = literal.args[1]
+    region = world.state.regions.get(target)
     if region is None:
-        return np.zeros((1, 2))
+        return Spots(world.entity(target).pos[:2], np.zeros((1, 2)), np.zeros(1), (-np.inf, np.inf))
     extent = np.abs(region.mat) @ region.half
     free = np.maximum(extent[:2] - 0.012, 0.0)
     lines = [np.linspace(-f, f, 2 * min(9, int(np.ceil(f / 0.007))) + 1) for f in free]
-    return np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 2)
+    shifts = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 2)
+    low, high = (
+        (-extent[2] - 0.01, extent[2]) if literal.name == "in" else (extent[2] - 0.005, extent[2] + 0.10)
+    )
+    heights = (float(region.pos[2] + low), float(region.pos[2] + high))
+    return Spots(region.pos[:2], shifts, 0.5 * np.linalg.norm(shifts, axis=1), heights)
 
 
-def _outside(region: RegionState | None, kind: str, origins: Array) -> Array:
-    """(K,) how far (m) a thing at rest would be from satisfying the literal, in height, times a lot."""
-    if region is None:
-        return np.zeros(len(origins))
-    extent = np.abs(region.mat) @ region.half
-    height = origins[:, 2] - region.pos[2]
-    if kind == "in":
-        low, high = -extent[2] - 0.01, extent[2]
-    else:
-        low, high = extent[2] - 0.005, extent[2] + 0.10
-    return 10.0 * (np.maximum(low - height, 0.0) + np.maximum(height - high, 0.0))
+def _beside(world: World, name: str, target: str, arm: Arm) -> Spots:
+    """Spots for outof: on the floor around what carries the region; best where the hand is at rest."""
+    region = world.state.regions[target]
+    carrier = region.pos + region.half * [[1, 1, 0], [1, -1, 0], [-1, 1, 0], [-1, -1, 0]] @ region.mat.T
+    if region.parent is not None:
+        carrier = np.concatenate([carrier, world.points(region.parent)])
+    load = world.points(name) - world.entity(name).pos
+    nearest = _radius(carrier - region.pos) + _radius(load) + _APART
+    turns = np.linspace(-np.pi, np.pi, 24, endpoint=False)
+    rings = [
+        radius * np.column_stack([np.cos(turns), np.sin(turns)])
+        for radius in nearest + np.array([0.0, 0.03, 0.06, 0.10, 0.15, 0.20])
+    ]
+    shifts = np.concatenate(rings)
+    away = np.linalg.norm(region.pos[:2] + shifts - arm.home.pos[:2], axis=1)
+    return Spots(region.pos[:2], shifts, 0.5 * away, (-np.inf, world.floor - load[:, 2].min() + _APART))
+
+
+def _radius(points: Array) -> float:
+    """Largest horizontal distance (m) of points from the origin."""
+    return float(np.hypot(points[:, 0], points[:, 1]).max())

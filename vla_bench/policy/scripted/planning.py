@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from vla_bench.policy.scripted.joints import ACTUATED, is_shut
 from vla_bench.types import Predicate, WorldState
 
 _PLACED = ("in", "on")
+_CARRIED = (*_PLACED, "outof")
+_IN_HAND = ("held", "lifted")
 
 
-def agenda(state: WorldState) -> list[Predicate]:
-    """What is left to do, the first thing first: unsatisfied literals, or what they need before."""
+def agenda(state: WorldState, feasible: Container[str]) -> list[Predicate]:
+    """What is left to do, the first thing first: unsatisfied literals, or what they need before.
+
+    Args:
+        state: The world now.
+        feasible: Names of the literals that can be brought about; the others are left out.
+    """
     left = [literal for literal, done in zip(state.goal, state.satisfied, strict=True) if not done]
-    known = [literal for literal in left if literal.name in _PLACED + ACTUATED]
+    known = [literal for literal in left if literal.name in feasible]
     return [_needed_first(state, literal) for literal in sorted(known, key=lambda g: _rank(state, g))]
 
 
 def _rank(state: WorldState, literal: Predicate) -> int:
-    """Joints that nothing is put into, then what carries other things, then the rest, then shutting."""
-    destinations = {g.args[1] for g in state.goal if g.name in _PLACED}
+    """Joints that nothing is put into and what shall stand, then what carries other things, then the rest.
+
+    After that comes shutting, and last what keeps the hand.
+    """
     if literal.name in ACTUATED:
-        filled = literal.name == "close" and any(_belongs(state, d, literal.args[0]) for d in destinations)
-        return 9 if filled else 0
+        passed = {g.args[1] for g in state.goal if g.name in _CARRIED}
+        through = literal.name == "close" and any(
+            _belongs(state, region, literal.args[0]) for region in passed
+        )
+        return 9 if through else 0
+    if literal.name not in _CARRIED:
+        return 10 if literal.name in _IN_HAND else 0
     thing, target = literal.args
     depth, seen = 1, {thing}
     # on(a, b) comes after everything that moves b.
@@ -40,8 +56,8 @@ def _belongs(state: WorldState, region: str, name: str) -> bool:
 
 
 def _needed_first(state: WorldState, literal: Predicate) -> Predicate:
-    """What must be done before a literal: a drawer is opened before something goes in."""
+    """What must be done before a literal: a drawer is opened before something goes in or comes out."""
     region = state.regions.get(literal.args[-1])
-    if literal.name != "in" or region is None or not is_shut(state, region):
+    if literal.name not in ("in", "outof") or region is None or not is_shut(state, region):
         return literal
     return Predicate("open", (region.name,))

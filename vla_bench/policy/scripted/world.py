@@ -8,6 +8,8 @@ from vla_bench.policy.scripted.geometry import BoxCloud
 from vla_bench.types import Array, Entity, WorldState
 
 SPACING = 0.006
+# What moves by itself does so at speeds (m/s) between these: less is noise, more is a fall or a blow.
+_SLOWEST, _FASTEST = 0.005, 0.25
 
 
 class Clouds:
@@ -33,16 +35,39 @@ class Clouds:
 
 
 class World:
-    """One snapshot, with points computed when asked for."""
+    """One snapshot, with points computed when asked for.
 
-    def __init__(self, state: WorldState, clouds: Clouds) -> None:
+    Args:
+        state: The world now.
+        clouds: Points of the entities.
+        before: The world one period ago, from which velocities follow; None: nothing moves.
+    """
+
+    def __init__(self, state: WorldState, clouds: Clouds, before: WorldState | None = None) -> None:
         self.state, self._clouds = state, clouds
+        self._before = None if before is None or before.time_ns >= state.time_ns else before
         self._points: dict[str, Array] = {}
         self.floor = clouds.floor(state)
 
     def entity(self, name: str) -> Entity:
         """The entity called `name`."""
         return self.state.entities[name]
+
+    def moves(self, name: str) -> bool:
+        """Whether an entity moves steadily, as on a belt or a turntable."""
+        if self._before is None:
+            return False
+        shift = self.entity(name).pos - self._before.entities[name].pos
+        period_s = (self.state.time_ns - self._before.time_ns) * 1e-9
+        return bool(_SLOWEST < np.linalg.norm(shift) / period_s < _FASTEST)
+
+    def ahead(self, name: str) -> tuple[Array, Array]:
+        """Position and orientation of an entity's body one period from now, if it goes on as it did."""
+        now = self.entity(name)
+        if self._before is None or not self.moves(name):
+            return now.pos, now.mat
+        before = self._before.entities[name]
+        return 2.0 * now.pos - before.pos, now.mat @ before.mat.T @ now.mat
 
     def points(self, name: str) -> Array:
         """(N, 3) surface points of an entity in the world."""
