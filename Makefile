@@ -24,8 +24,9 @@ gl: $(VENV)/.installed
 
 quickstart: install
 	@study=quick; $(BIN)/python -c 'from vla_bench import catalog; catalog.libero_root()' 2>/dev/null && study=quick_libero; \
-	$(BIN)/vla-bench run $$study --out results/$$study && $(BIN)/vla-bench report results/$$study \
-	&& echo "videos: $$(ls results/$$study/videos/*.mp4 | wc -l) in results/$$study/videos"
+	out=results/$$($(BIN)/python -c 'import sys; from vla_bench.run.study import load_study; print(load_study(sys.argv[1]).folder_name)' $$study) \
+	&& $(BIN)/vla-bench run $$study --out $$out && $(BIN)/vla-bench report $$out \
+	&& echo "videos: $$(ls $$out/videos/*.mp4 | wc -l) in $$out/videos"
 
 test: install
 	$(BIN)/ruff format --check .
