@@ -72,16 +72,16 @@ def test_nothing_but_an_arrays_own_parts_is_called(tmp_path, code):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1.0, 2.0], "holds list, expected a two-dimensional float64 array"),
-        (STATES.astype(np.float32), r"holds float32 \(3, 4\), expected"),
-        (STATES[0], r"holds float64 \(4,\), expected"),
+        ([1.0, 2.0], "it holds list, expected an array"),
+        (STATES.astype(np.float32), r"expected little-endian float64"),
+        (STATES[0], r"shape \(4,\), expected two dimensions"),
         (STATES * np.nan, "holds numbers that are not finite"),
         (b"", "is not a file of initial states"),
         (pickle.dumps(STATES)[:60], "is not a file of initial states"),
     ],
 )
 def test_what_is_no_array_of_states_is_refused(tmp_path, content, message):
-    with pytest.raises(DataError, match=rf"a\.pruned_init: {message}"):
+    with pytest.raises(DataError, match=rf"a\.pruned_init: .*{message}"):
         read_init_states(write(tmp_path / "a.pruned_init", content))
 
 
@@ -101,7 +101,7 @@ def test_foreign_and_cut_files_are_refused(tmp_path):
         read_init_states(path)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_read_or_refused_but_never_breaks_the_reader(tmp_path_factory, data):
     content = bytearray(pickle.dumps(STATES, protocol=2))
