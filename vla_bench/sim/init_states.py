@@ -55,7 +55,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _array(found: Any) -> np.ndarray:
-    """The float64 array that an unpickled stand-in describes: (version, shape, dtype, Fortran order, bytes)."""
+    """The float64 array that a stand-in describes: (version, shape, dtype, Fortran order, bytes)."""
     if not (isinstance(found, _Inert) and isinstance(found.state, tuple) and len(found.state) == 5):
         raise ValueError(f"it holds {type(found).__name__}, expected an array")
     _, shape, dtype, fortran, data = found.state
