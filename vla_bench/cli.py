@@ -1,4 +1,4 @@
-"""The command line: `vla-bench list | plan | run | report | bench | assets | doctor`.
+"""The command line: `vla-bench list | plan | run | report | gallery | bench | assets | doctor`.
 
 Commands parse flags, call one function and print; heavy packages are imported when they are used.
 """
@@ -165,6 +165,30 @@ def report(
     print(made.text())
     for file in made.files:
         print(f"written: {file}")
+
+
+@app.command()
+def gallery(
+    suite: Annotated[str, typer.Option(help="The suite.")],
+    task: Annotated[
+        str | None, typer.Option(help="Task that factors are shown on; default the first.")
+    ] = None,
+    factors: Annotated[list[str] | None, typer.Option(help="Factors, comma-separated: 'visual.*'.")] = None,
+    levels: Annotated[str, typer.Option(help="Levels, comma-separated.")] = "0,1,3,5",
+    out: Annotated[Path, typer.Option(help="Pictures go to <out>/<suite>.")] = Path("results/gallery"),
+) -> None:
+    """Write a still of every task, and a sheet of what each factor does to the picture, level by level."""
+    from vla_bench.axes.gallery import write_factors, write_stills
+
+    tasks = [catalog.task(f"{suite}/{stem}") for stem in catalog.suite(suite).stems()]
+    shown = tasks[0] if task is None else catalog.task(task if "/" in task else f"{suite}/{task}")
+    patterns = _words(factors) or ["visual.*", "motion.*", "physical.*"]
+    sheet, left_out = write_factors(shown, patterns, levels, out / shown.suite)
+    for name, reason in left_out.items():
+        print(f"left out: {name}: {reason}")
+    print(f"written: {sheet}")
+    for file in write_stills(tasks, out / suite):
+        print(f"written: {file}", flush=True)
 
 
 @bench_app.command("sim")
