@@ -196,3 +196,14 @@ def test_accounting_imports_no_simulator_and_no_model():
     script = f"import sys, vla_bench.account.report; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_varied_episodes_never_enter_the_rate_of_the_unchanged_task(tmp_path):
+    plain = [make_record("success", policy="a", index=i) for i in range(4)]
+    varied = [make_record("failure", policy="a", index=i, variation="visual.fog@3") for i in range(4)]
+    folder = write_run(tmp_path / "run", [*varied, *plain])
+    write_report(folder)
+    rows = {row["suite"]: (row["successes"], row["n"]) for row in read_csv(folder, "comparison")}
+    assert rows == {"s": ("4", "4"), "s with visual.fog@3": ("0", "4")}
+    tasks = {row["task"]: row["successes"] for row in read_csv(folder, "comparison_tasks")}
+    assert tasks == {"s/t": "4", "s/t with visual.fog@3": "0"}

@@ -27,6 +27,7 @@ def make_record(
     suite: str = "s",
     task: str = "t",
     index: int = 0,
+    variation: str = "",
     **fields: Any,
 ) -> Record:
     """A record with ordinary values; `index` is the initial state."""
@@ -37,7 +38,7 @@ def make_record(
     }[status]
     precision = fields.pop("precision", "fp32")
     arm = Arm(policy, precision)
-    episode = Episode(f"{suite}/{task}", init_state=index)
+    episode = Episode(f"{suite}/{task}", variation, init_state=index)
     values = {
         "status": status, "success_any": status == "success", "success_last": status == "success",
         "score": float(status == "success"), "steps": 20, "ticks": 20, "simulated_s": 1.0, "task_s": 1.0,

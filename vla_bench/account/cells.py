@@ -98,19 +98,24 @@ def outcomes(records: Iterable[Record], arms: Sequence[Arm]) -> dict[Arm, Outcom
     return found
 
 
+def varied(name: str, record: Record) -> str:
+    """The name of a suite or task, with the variation that the record was made under."""
+    return f"{name} with {record.variation}" if record.variation else name
+
+
 def by_task(found: dict[Arm, Outcomes]) -> dict[str, dict[Arm, Outcomes]]:
     """The same outcomes, task by task, in the order of the suite."""
     order: dict[str, int] = {}
     tasks: defaultdict[str, dict[Arm, Outcomes]] = defaultdict(lambda: {arm: Outcomes() for arm in found})
     for arm, own in found.items():
         for record in chain(own.counted.values(), own.dropped, own.errors):
-            order[record.task_id] = record.task_index
+            order[varied(record.task_id, record)] = record.task_index
         for episode, record in own.counted.items():
-            tasks[record.task_id][arm].counted[episode] = record
+            tasks[varied(record.task_id, record)][arm].counted[episode] = record
         for record in own.dropped:
-            tasks[record.task_id][arm].dropped.append(record)
+            tasks[varied(record.task_id, record)][arm].dropped.append(record)
         for record in own.errors:
-            tasks[record.task_id][arm].errors.append(record)
+            tasks[varied(record.task_id, record)][arm].errors.append(record)
     return {task: tasks[task] for task in sorted(tasks, key=lambda task: (order[task], task))}
 
 

@@ -71,7 +71,7 @@ def make_tables(run: Run) -> tuple[Table, ...]:
     task_cells: list[Cell] = []
     pairs: list[Pair] = []
     best: dict[str, Arm] = {}
-    for suite, records in _by_suite(run).items():
+    for suite, records in _by_place(run).items():
         found = of.outcomes(records, run.header.arms)
         of_suite, of_tasks = of.summarise(suite, found, confidence)
         suite_cells += of_suite
@@ -109,12 +109,17 @@ def header_lines(run: Run) -> Iterable[str]:
     yield from _errors(run.records)
 
 
-def _by_suite(run: Run) -> dict[str, list[Record]]:
-    """Records by suite: suites in the order of the study, then those of single tasks."""
-    found: dict[str, list[Record]] = {suite: [] for suite in run.header.study.get("suites", ())}
-    for record in run.records:
-        found.setdefault(record.suite, []).append(record)
-    return {suite: records for suite, records in found.items() if records}
+def _by_place(run: Run) -> dict[str, list[Record]]:
+    """Records by suite and variation: suites in the order of the study, then those of single tasks.
+
+    A varied task is another task: its episodes never enter the rate of the unchanged one.
+    """
+    suites = [*run.header.study.get("suites", ()), *(record.suite for record in run.records)]
+    order = {suite: place for place, suite in enumerate(dict.fromkeys(suites))}
+    found: dict[str, list[Record]] = {}
+    for record in sorted(run.records, key=lambda record: (order[record.suite], record.variation)):
+        found.setdefault(of.varied(record.suite, record), []).append(record)
+    return found
 
 
 def _provenance(session: Session) -> Iterable[str]:
