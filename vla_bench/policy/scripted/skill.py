@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -19,7 +20,7 @@ _GAIN = 0.004  # improvement (m) that counts as getting on
 _STALL_S = 1.5  # time without improvement after which a way is blocked
 
 
-class Skill:
+class Skill(ABC):
     """Makes one literal hold. Each stage is a method that looks at the world and says what to do next.
 
     A stage decides from the present state alone; what is remembered here is only how long it has tried.
@@ -47,8 +48,9 @@ class Skill:
         """Name of the stage, for traces."""
         return "begin" if self._stage is None else getattr(self._stage, "__name__", "").strip("_")
 
+    @abstractmethod
     def _begin(self, world: World) -> Motion | None:
-        raise NotImplementedError
+        """The first stage."""
 
     def _enter(self, stage: Stage, world: World) -> Motion | None:
         """Change to a stage and take its first step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,9 +54,9 @@ class Taking(Skill):
         self._failed: list[Hold] = []
         self._hold: Hold | None = None
 
+    @abstractmethod
     def _taken(self, world: World) -> Motion | None:
         """The thing is in the hand: what follows."""
-        raise NotImplementedError
 
     def _held(self, world: World, slack: float = 0.004) -> bool:
         return gripper.held(world.in_grip(world.points(self._name)), world.state.gripper_qpos, slack)
