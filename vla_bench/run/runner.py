@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -197,9 +197,3 @@ def _try_one_action(simulation: Simulation, policy: Policy, name: str, episode: 
 
 def _file_name(text: str) -> str:
     return "".join(c if c.isalnum() or c in "._-" else "_" for c in text)
-
-
-def planned_policies(plan: Plan) -> dict[str, Any]:
-    """Cards of the plan's policies by name."""
-    names: Sequence[str] = list(dict.fromkeys(arm.policy for arm in plan.study.arms))
-    return {name: read_card(name) for name in names}
