@@ -1,0 +1,134 @@
+"""`plan`, `run` and `report`: from a study to its tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vla_bench.cli.shared import AsJson, Axes, Suites, Tasks, app, print_rows, words
+from vla_bench.errors import VlaBenchError
+
+if TYPE_CHECKING:
+    from vla_bench.run.study import Study
+
+OutputDir = Annotated[
+    Path | None, typer.Option("--out", help="Results folder; default results/<study>-<hash>.")
+]
+StudyName = Annotated[
+    str | None, typer.Argument(help="A study's name or TOML file; without one, the flags are the study.")
+]
+Policies = Annotated[list[str] | None, typer.Option("--policy", help="Policies, comma-separated.")]
+Precisions = Annotated[list[str] | None, typer.Option("--precision", help="Precisions, comma-separated.")]
+Pacings = Annotated[list[str] | None, typer.Option("--pacing", help="Pacings, comma-separated.")]
+Latencies = Annotated[list[str] | None, typer.Option("--latency", help="Latency sources, comma-separated.")]
+Vary = Annotated[
+    list[str] | None, typer.Option("--vary", help="Variations, comma-separated: 'visual.*@0,2,4'.")
+]
+Episodes = Annotated[int | None, typer.Option("--episodes", help="Episodes of each task.")]
+FirstEpisode = Annotated[int | None, typer.Option("--first-episode", help="Index of the first episode.")]
+BudgetText = Annotated[str | None, typer.Option("--budget", help="steps:N, time:S, or both joined by +.")]
+VideoChoice = Annotated[
+    str | None, typer.Option("--video", help="none, failures, all, or the first N of an arm.")
+]
+
+
+@app.command()
+def plan(
+    study: StudyName = None, suite: Suites = None, task: Tasks = None, task_axis: Axes = None,
+    policy: Policies = None, precision: Precisions = None, pacing: Pacings = None,
+    latency: Latencies = None, vary: Vary = None, episodes: Episodes = None,
+    first_episode: FirstEpisode = None, budget: BudgetText = None, video: VideoChoice = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Print what a run would do, without running it."""
+    from vla_bench.run.plan import make_plan
+
+    made = make_plan(_study(locals()))
+    if as_json:
+        print(json.dumps(made.to_json(), indent=2))
+        return
+    print(f"Study {made.study.folder_name}: {len(made.items)} episodes to run")
+    print_rows(made.summary(), as_json=False)
+    if any(row["variation"] != "none" for row in made.variations()):
+        print_rows(made.variations(), as_json=False)
+        for reason in dict.fromkeys(f"left out of {o.task_id}: {o.reason}" for o in made.omitted):
+            print(reason)
+
+
+@app.command()
+def run(
+    study: StudyName = None, suite: Suites = None, task: Tasks = None, task_axis: Axes = None,
+    policy: Policies = None, precision: Precisions = None, pacing: Pacings = None,
+    latency: Latencies = None, vary: Vary = None, episodes: Episodes = None,
+    first_episode: FirstEpisode = None, budget: BudgetText = None, video: VideoChoice = None,
+    out: OutputDir = None,
+) -> None:  # fmt: skip
+    """Run a study, or continue it; the same command again runs what is missing."""
+    from vla_bench.run.display import run_with_progress
+    from vla_bench.run.plan import make_plan
+
+    made = make_plan(_study(locals()))
+    folder = out or Path("results") / made.study.folder_name
+    finished = run_with_progress(made, folder, sys.argv)
+    print(f"vla-bench report {folder}")
+    if not finished:
+        raise typer.Exit(130)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A results folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print the comparison tables of a results folder and write them as Markdown, CSV and LaTeX."""
+    from vla_bench.account.report import write_report
+
+    made = write_report(folder)
+    if as_json:
+        tables = {
+            table.name: [dict(zip(table.numbers_header, row, strict=True)) for row in table.numbers]
+            for table in made.tables
+        }
+        print(json.dumps({"header": made.header, "tables": tables}, indent=2))
+        return
+    print(made.text())
+    for file in made.files:
+        print(f"written: {file}")
+
+
+def _study(flags: dict[str, Any]) -> Study:
+    """The study that a command's flags and its argument describe."""
+    from vla_bench.run.study import load_study
+
+    lists = {
+        "suites": "suite", "tasks": "task", "task_axis": "task_axis",
+        "policies": "policy", "precisions": "precision", "pacings": "pacing", "latencies": "latency",
+    }  # fmt: skip
+    changes: dict[str, Any] = {key: words(flags[flag]) or None for key, flag in lists.items()}
+    if flags["vary"]:
+        from vla_bench.axes.variation import split_list
+
+        changes["variations"] = [part for text in flags["vary"] for part in split_list(text) or [""]]
+    changes["episodes"], changes["first_episode"] = flags["episodes"], flags["first_episode"]
+    if flags["budget"] is not None:
+        changes["budget"] = _budget(flags["budget"])
+    if flags["video"] is not None:
+        changes["outputs"] = {"video": int(flags["video"]) if flags["video"].isdigit() else flags["video"]}
+    return load_study(flags["study"], **changes)
+
+
+def _budget(text: str) -> dict[str, float]:
+    names = {"steps": ("steps", int), "time": ("time_s", float)}
+    table: dict[str, float] = {}
+    for part in text.split("+"):
+        kind, _, value = part.partition(":")
+        try:
+            key, number = names.pop(kind)  # each once
+            table[key] = number(value)
+        except (KeyError, ValueError) as error:
+            raise VlaBenchError(f"--budget {text}: expected steps:N, time:S, or both joined by +") from error
+    return table
