@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import gzip
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ from support.goldens import goldens
 from vla_bench.policy.openvla.config import read_config
 from vla_bench.policy.openvla.model import OpenVla
 
+_UNPACKED = tempfile.TemporaryDirectory()  # removed when the tests end
 # models this small lose more by sharing the work than they gain
 torch.set_num_threads(1)
 
@@ -44,12 +49,25 @@ LIBERO = {
 
 def recorded(pattern: str) -> list:
     """One pytest parameter a file of the recordings; a single skipped (in CI: failing) one without them."""
-    folder = goldens("openvla")
+    folder = unpacked(goldens("openvla"))
     found = sorted(folder.glob(pattern)) if folder else []
     if not found and os.environ.get("CI") != "true":
         reason = f"no recordings openvla/{pattern}: set VLA_BENCH_GOLDENS to a folder with them"
         return [pytest.param(None, id="none", marks=pytest.mark.skip(reason=reason))]
     return [pytest.param(p, id=p.name if p else "none") for p in found or [None]]
+
+
+@functools.cache
+def unpacked(folder: Path | None) -> Path | None:
+    """The folder itself, or where it holds packed files (`*.gz`) a copy of it with these unpacked."""
+    packed = sorted(folder.rglob("*.gz")) if folder else []
+    if folder is None or not packed:
+        return folder
+    whole = Path(_UNPACKED.name) / "openvla"
+    shutil.copytree(folder, whole, ignore=shutil.ignore_patterns("*.gz"))
+    for file in packed:
+        (whole / file.relative_to(folder).with_suffix("")).write_bytes(gzip.decompress(file.read_bytes()))
+    return whole
 
 
 def fair(path: Path, check: str) -> float:
