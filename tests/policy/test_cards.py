@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.worlds import environment, python, write_policy
+from support.worlds import environment, python, vla_bench, write_policy
 
 from vla_bench import catalog
 from vla_bench.errors import ConventionError, DataError, MissingCapabilityError, UnknownNameError
@@ -137,6 +137,15 @@ def test_what_cannot_be_loaded_is_said_with_what_to_do(own):
         MissingCapabilityError, match=r"policy 'needs' needs the package 'needs_policy_weights': pip"
     ):
         load_policy("needs")
+
+
+def test_the_list_shows_licence_and_precisions_of_every_card():
+    ended = vla_bench("list", "policies", "--json")
+    rows = {row["policy"].partition(":")[0]: row for row in json.loads(ended.stdout)}
+    assert set(SHIPPED) <= set(rows)
+    for name in SHIPPED:
+        card = read_card(name)
+        assert (rows[name]["licence"], rows[name]["precisions"]) == (card.licence, " ".join(card.precisions))
 
 
 def test_a_broken_card_is_named_by_the_list(own):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,40 @@ from vla_bench.policy.base import Policy
 
 
 class Checkpoint(FileModel):
-    """Where weights are: a folder, or a hub repository at a revision."""
+    """Where weights are: a folder, or a hub repository at a revision.
+
+    A revision that is a branch can move: `note` says so where no commit is known.
+    """
 
     folder: str | None = None
     repo: str | None = None
     revision: str | None = None
+    note: str = ""
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the revision is a commit, so that it always names the same files."""
+        return re.fullmatch(r"[0-9a-f]{40}", self.revision or "") is not None
 
 
 class ReferenceNumber(FileModel):
-    """A published result of this checkpoint."""
+    """A published result of this checkpoint.
+
+    Attributes:
+        suite: Where it was measured; a real robot's tasks are named by the suite that mirrors them.
+        value, stderr: In the unit of `metric`; the standard error where it was published.
+        trials: Number of episodes.
+        source: Who published it, and where.
+        note: What must be known to compare with it.
+    """
 
     suite: str
     metric: str = "success_percent"
     value: float
+    stderr: float | None = None
+    trials: int | None = Field(default=None, gt=0)
     source: str
+    note: str = ""
 
 
 class Card(FileModel):

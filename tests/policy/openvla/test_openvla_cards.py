@@ -31,6 +31,21 @@ def test_a_card_names_licence_checkpoint_and_conventions(name):
     assert read_conventions(card).gripper == "one_opens"
 
 
+@pytest.mark.parametrize("name", CARDS)
+def test_a_card_names_a_commit_or_says_that_it_does_not(name):
+    checkpoint = read_card(name).checkpoint
+    assert checkpoint.is_pinned == (checkpoint.note == ""), "a branch can move, and its card says so"
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_published_number_says_where_it_is_from_and_of_how_many_trials_its_error_is(name):
+    for reference in read_card(name).reference:
+        assert reference.suite in catalog.suites()
+        assert reference.source
+        assert 0 <= reference.value <= 100
+        assert reference.stderr is None or reference.trials is not None
+
+
 @pytest.mark.parametrize("name", LIBERO)
 def test_a_card_for_libero_has_its_conventions_and_published_numbers(name):
     card = read_card(name)
@@ -42,7 +57,11 @@ def test_a_card_for_libero_has_its_conventions_and_published_numbers(name):
         0.9,
     )
     assert conventions.units == "controller"
-    assert all(reference.suite in catalog.suites() and reference.source for reference in card.reference)
+    assert conventions.cameras[0] == "agentview"
+    assert conventions.state == (len(conventions.cameras) == 2)
+    # a joint checkpoint leaves its statistics to the user, the others have those of their suite
+    keys = {key for number in card.reference for key in (number.suite, f"{number.suite}_no_noops")}
+    assert set(conventions.unnorm_key) == (set() if card.argument == "unnorm_key" else keys)
     assert card.reference
     assert card.chunk_executed == card.chunk_predicted == (1 if conventions.head == "tokens" else 8)
 
