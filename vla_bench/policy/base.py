@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vla_bench.errors import MissingCapabilityError
-from vla_bench.types import ActionChunk, Observation
+from vla_bench.types import ActionChunk, Array, Observation
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class PolicySpec:
         action_convention: `delta_pose`: Δxyz, Δ rotation vector, gripper −1 open … +1 closed, in [−1, 1].
         chunk_length: T.
         privileged: Whether it needs `Observation.state`.
+        control_hz: Frequency of the actions that it was trained on; None for any.
     """
 
     cameras: tuple[str, ...] = ()
@@ -38,6 +42,7 @@ class PolicySpec:
     action_convention: str = "delta_pose"
     chunk_length: int = 1
     privileged: bool = False
+    control_hz: float | None = None
 
 
 class Policy(Protocol):
@@ -62,6 +67,42 @@ class BatchPolicy(Policy, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    """What a policy with action tokens said, and how sure it was.
+
+    Attributes:
+        actions: (T, A) the actions of its tokens, as in `ActionChunk`.
+        tokens: (T, A) ids of the tokens that it chose.
+        log_probs: (T, A, K + 1) natural logarithms: of each of the K action tokens, by id, and of all other
+            tokens together.
+    """
+
+    actions: Array
+    tokens: NDArray[np.int64]
+    log_probs: NDArray[np.float32]
+
+
+class TokenPolicy(Policy, Protocol):
+    """A policy whose actions are tokens of a vocabulary.
+
+    Attributes:
+        autoregressive: Whether a token depends on those before it; otherwise all are chosen at once.
+    """
+
+    autoregressive: bool
+
+    def encode_actions(self, actions: Array) -> NDArray[np.int64]:
+        """Return the (T, A) token ids that stand for (T, A) actions as in `ActionChunk`."""
+        ...
+
+    def action_logits(
+        self, observations: Sequence[Observation], forced: NDArray[np.int64] | None = None
+    ) -> TokenAnswer:
+        """Answer in tokens: each follows those chosen before it or, where given, the (T, A) `forced` ones."""
+        ...
+
+
 def act_batch(policy: Policy, batch: Sequence[Sequence[Observation]]) -> list[ActionChunk]:
     """Serve many episodes with one policy.
 
@@ -71,3 +112,82 @@ def act_batch(policy: Policy, batch: Sequence[Sequence[Observation]]) -> list[Ac
     if not hasattr(policy, "act_batch"):
         raise MissingCapabilityError(f"{type(policy).__name__} serves one episode at a time")
     return policy.act_batch(batch)  # type: ignore[attr-defined]
+
+
+# ── what a policy can tell of itself, if it wants to ───────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a policy came to a chunk, as far as it can tell.
+
+    Attributes:
+        chunk: The commands.
+        tokens: (T, A) ids, where it speaks in tokens.
+        normalised: (T, A) in [−1, 1], as the model gave them.
+        physical: (T, A) in the units of the data that it was trained on.
+        units: Which these are.
+        remarks: What looks wrong, one sentence each.
+    """
+
+    chunk: ActionChunk
+    tokens: NDArray[np.integer] | None = None
+    normalised: Array | None = None
+    physical: Array | None = None
+    units: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+class ExplainingPolicy(Policy, Protocol):
+    """A policy that can tell how it came to an action."""
+
+    def explain(self, observations: Sequence[Observation]) -> Explanation:
+        """Act, and tell how."""
+        ...
+
+
+def explain(policy: Policy, observations: Sequence[Observation]) -> Explanation:
+    """Let a policy act and tell what it can; of one that only acts, that is its commands."""
+    if hasattr(policy, "explain"):
+        return policy.explain(observations)  # type: ignore[attr-defined]
+    return Explanation(policy.act(observations))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A convention that a card declares and that could be another, without anything being loaded again.
+
+    Attributes:
+        option: Its name in the card.
+        topic: What it is about, in words: two choices of one topic exclude each other.
+        declared: What the card says.
+        others: What it could say instead.
+        changes_input: Whether it changes what the model is given, or only how its answer is read.
+    """
+
+    option: str
+    topic: str
+    declared: Any
+    others: tuple[Any, ...]
+    changes_input: bool
+
+
+class AdjustablePolicy(ExplainingPolicy, Protocol):
+    """A policy whose conventions can be exchanged, to find out which are right."""
+
+    def choices(self) -> tuple[Choice, ...]:
+        """Return the conventions that can be exchanged."""
+        ...
+
+    def with_option(self, option: str, value: Any) -> AdjustablePolicy:
+        """Return a policy with the same weights and one other convention."""
+        ...
+
+    def commands(self, normalised: Array) -> Array:
+        """(T, A) as the model gave them → (T, A) commands by this policy's conventions."""
+        ...
+
+
+def is_adjustable(policy: Policy) -> TypeGuard[AdjustablePolicy]:
+    """Whether the conventions of a policy can be exchanged."""
+    return hasattr(policy, "choices") and hasattr(policy, "with_option")

@@ -5,33 +5,47 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 from vla_bench import seeding
 from vla_bench.errors import ConventionError
 from vla_bench.policy import hub
-from vla_bench.policy.base import PolicySpec
+from vla_bench.policy.base import PolicySpec, TokenAnswer
 from vla_bench.policy.cards import Card
 from vla_bench.policy.openvla.checkpoint import Source, load_part
-from vla_bench.policy.openvla.conventions import STATE_NAMES, Conventions, read_conventions, to_commands
+from vla_bench.policy.openvla.conventions import (
+    STATE_NAMES,
+    Conventions,
+    from_commands,
+    read_conventions,
+    to_commands,
+)
 from vla_bench.policy.openvla.heads import L1Head
 from vla_bench.policy.openvla.parallel import Denoiser
 from vla_bench.policy.openvla.parts import (
+    Decided,
     Decode,
     Inputs,
     Parts,
-    discrete_decoder,
     l1_decoder,
     load,
     load_denoiser,
     token_decoder,
 )
-from vla_bench.policy.openvla.prompts import PromptTokenizer, prompt
+from vla_bench.policy.openvla.prompts import TEMPLATES, PromptTokenizer, prompt
 from vla_bench.policy.precision import backend
 from vla_bench.types import ActionChunk, Array, Observation
 
+UNITS = {
+    "controller": "those of the controller: 1 is 0.05 m or 0.5 rad; gripper 0..1",
+    "metres": "m and rad (Euler angles); gripper 0..1",
+}
+GRIPPERS = ("one_opens", "one_closes")
 ARM_ACTION = 7
 ARM_STATE = 8
 
@@ -54,6 +68,7 @@ class OpenVlaPolicy:
             proprio=STATE_NAMES if conventions.state else (),
             action_size=parts.scaling.size,
             chunk_length=parts.chunk,
+            control_hz=conventions.control_hz,
         )
 
     def reset(self, instruction: str, seed: int) -> None:
@@ -65,20 +80,46 @@ class OpenVlaPolicy:
 
     def act_batch(self, batch: Sequence[Sequence[Observation]]) -> list[ActionChunk]:
         """Return one chunk for each history; the timings are those of the whole batch."""
-        return self._act([history[-1] for history in batch])
+        return [told.chunk for told in self._answer([history[-1] for history in batch])]
+
+    def explain(self, observations: Sequence[Observation]) -> Explanation:
+        """Act on the newest observation, and tell the tokens and the actions before they became commands."""
+        return self._answer([observations[-1]])[0]
+
+    def choices(self) -> tuple[Choice, ...]:
+        """Return the conventions that can be exchanged."""
+        return choices(self.parts)
+
+    def with_option(self, option: str, value: Any) -> OpenVlaPolicy:
+        """Return a policy with the same weights and one other convention.
+
+        Raises:
+            UnknownNameError: It is a normalisation key that the checkpoint does not have.
+        """
+        return OpenVlaPolicy(self.parts.with_option(option, value), self._tokenize, self._decode)
+
+    def commands(self, normalised: Array) -> Array:
+        """(T, 7) in [−1, 1] as the model gave them → (T, 7) commands."""
+        return to_commands(self.parts.scaling.unnormalise(normalised), self.parts.conventions)
 
     @torch.inference_mode()
-    def _act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+    def _answer(self, observations: Sequence[Observation]) -> list[Explanation]:
         marks = [time.perf_counter()]
         inputs = self.parts.prepare(observations, [self._ids(seen.instruction) for seen in observations])
         self._mark(marks)
-        actions = self._decode(inputs)
+        decided = self._decode(inputs)
         self._mark(marks)
-        commands = [to_commands(self.parts.scaling.unnormalise(a), self.parts.conventions) for a in actions]
+        commands = [self.commands(values) for values in decided.values]
         self._mark(marks)
         phases = ("preprocess", "inference", "postprocess")
         timings = {name: 1e3 * (b - a) for name, (a, b) in zip(phases, pairwise(marks), strict=True)}
-        return [ActionChunk(chunk, timings) for chunk in commands]
+        return [self._told(decided, i, ActionChunk(c, timings)) for i, c in enumerate(commands)]
+
+    def _told(self, decided: Decided, i: int, chunk: ActionChunk) -> Explanation:
+        values, ids = decided.values[i], None if decided.tokens is None else decided.tokens[i]
+        physical = self.parts.scaling.unnormalise(values)
+        remarks = () if ids is None else strangers(self.parts.tokens, ids)
+        return Explanation(chunk, ids, values, physical, UNITS[self.parts.conventions.units], remarks)
 
     def _ids(self, instruction: str) -> list[int]:
         return self._tokenize(prompt(instruction, self.parts.conventions.prompt))
@@ -87,6 +128,42 @@ class OpenVlaPolicy:
         if self.parts.model.device.type == "cuda":
             torch.cuda.synchronize(self.parts.model.device)
         marks.append(time.perf_counter())
+
+
+class OpenVlaTokenPolicy(OpenVlaPolicy):
+    """OpenVLA where actions are tokens: also says which, and how sure it is (`base.TokenPolicy`)."""
+
+    def __init__(self, parts: Parts, tokenize: Callable[[str], list[int]]) -> None:
+        super().__init__(parts, tokenize, token_decoder(parts))
+        self.autoregressive = parts.conventions.head == "tokens"
+
+    def encode_actions(self, actions: Array) -> NDArray[np.int64]:
+        """Return the (T, 7) token ids of (T, 7) commands."""
+        theirs = from_commands(actions, self.parts.conventions)
+        return self.parts.tokens.encode(self.parts.scaling.normalise(theirs))
+
+    @torch.inference_mode()
+    def action_logits(
+        self, observations: Sequence[Observation], forced: NDArray[np.int64] | None = None
+    ) -> TokenAnswer:
+        """Answer the newest observation in tokens, chosen greedily from the whole vocabulary."""
+        parts, seen = self.parts, observations[-1]
+        inputs = parts.prepare([seen], [self._ids(seen.instruction)])
+        prefix = None if forced is None else torch.from_numpy(forced.reshape(1, -1)).to(parts.model.device)
+        decoded = parts.answer(inputs, prefix)
+        log_probs = decoded.logits[0].float().log_softmax(-1)
+        last = parts.tokens.vocabulary
+        ours = log_probs[:, last - parts.tokens.bins : last]
+        # the rest by its own sum: 1 − Σ would be noise where the action tokens have it all
+        rest = torch.cat([log_probs[:, : last - parts.tokens.bins], log_probs[:, last:]], dim=1)
+        outcomes = torch.cat([ours, rest.logsumexp(-1, keepdim=True)], dim=1)
+        shape = (parts.chunk, parts.scaling.size)
+        actions = parts.scaling.unnormalise(parts.values(decoded.tokens)[0])
+        return TokenAnswer(
+            to_commands(actions, parts.conventions),
+            decoded.tokens.cpu().numpy().reshape(shape),
+            outcomes.cpu().numpy().reshape(*shape, -1),
+        )
 
 
 class DiffusionPolicy:
@@ -106,12 +183,44 @@ class DiffusionPolicy:
         """Return the (T, 7) actions for the newest observation."""
         return self._policy.act(observations)
 
-    def _decode(self, inputs: Inputs) -> Array:
+    def explain(self, observations: Sequence[Observation]) -> Explanation:
+        """Act, and tell the actions before they became commands."""
+        return self._policy.explain(observations)
+
+    def _decode(self, inputs: Inputs) -> Decided:
         parts = self._policy.parts
         drawn = self._stream.standard_normal((1, parts.chunk, parts.scaling.size), dtype=np.float32)
         noise = torch.from_numpy(drawn).to(inputs.pixels)
         actions, _ = self._denoiser(parts.model, inputs.prompts, parts.visual(inputs), noise)
-        return actions.double().cpu().numpy()
+        return Decided(actions.double().cpu().numpy())
+
+
+def strangers(tokens: ActionTokens, ids: NDArray[np.integer]) -> tuple[str, ...]:
+    """What is wrong with (T, A) token ids: a sentence if some of them are no action tokens."""
+    wrong = ids[~tokens.are_actions(ids)]
+    if not wrong.size:
+        return ()
+    low, high = tokens.vocabulary - tokens.bins, tokens.vocabulary - 1
+    return (
+        f"{wrong.size} of {ids.size} tokens are no action tokens ({low} to {high}): "
+        f"{', '.join(map(str, wrong[:7]))}; prompt, tokenizer or checkpoint is not what the card says",
+    )
+
+
+def choices(parts: Parts) -> tuple[Choice, ...]:
+    """Return the conventions of a loaded checkpoint that can be exchanged without loading anything."""
+    said = parts.conventions
+    crops = tuple(area for area in (0.9, 1.0) if area != said.crop_area)
+    used = parts.statistics.key(said.unnorm_key)
+    keys = tuple(key for key in parts.statistics.tables if key != used and parts.can_use(key))
+    return (
+        Choice("mirrored", "picture", said.mirrored, (not said.mirrored,), True),
+        Choice("crop_area", "crop", said.crop_area, crops, True),
+        Choice("prompt", "prompt", said.prompt, tuple(t for t in TEMPLATES if t != said.prompt), True),
+        Choice("unnorm_key", "normalisation key", used, keys, said.state),
+        Choice("units", "action scale", said.units, tuple(u for u in UNITS if u != said.units), False),
+        Choice("gripper", "gripper", said.gripper, tuple(g for g in GRIPPERS if g != said.gripper), False),
+    )
 
 
 def build(card: Card, precision: str) -> OpenVlaPolicy | DiffusionPolicy:
@@ -135,8 +244,7 @@ def build(card: Card, precision: str) -> OpenVlaPolicy | DiffusionPolicy:
         head = L1Head(parts.model.config.hidden, parts.scaling.size)
         load_part(head, source, "action_head", numbers, device)
         return OpenVlaPolicy(parts, tokenizer, l1_decoder(parts, head))
-    decoder = token_decoder if conventions.head == "tokens" else discrete_decoder
-    return OpenVlaPolicy(parts, tokenizer, decoder(parts))
+    return OpenVlaTokenPolicy(parts, tokenizer)
 
 
 def _require_one_arm(card: Card, parts: Parts) -> None:

@@ -47,6 +47,7 @@ class Conventions(FileModel):
         state: Whether the robot's state is an input: position, rotation vector and fingers, 8 numbers.
         film: Whether the instruction modulates the vision towers.
         diffusion_trained, diffusion_steps: Length of the noise schedule, and how many of its steps are taken.
+        control_hz: Frequency of the actions in the training data.
         checkpoint: Folder or `owner/name[@revision]` that the user named instead of the card's.
         base: Folder of the model that an adapter belongs to.
         device: `auto` takes a GPU where there is one.
@@ -68,6 +69,7 @@ class Conventions(FileModel):
     film: bool = False
     diffusion_trained: int = Field(default=50, gt=0)
     diffusion_steps: int = Field(default=50, gt=0)
+    control_hz: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     checkpoint: str | None = None
     base: str | None = None
     device: str = "auto"
@@ -135,6 +137,17 @@ def to_commands(actions: Array, conventions: Conventions) -> Array:
     closes = np.sign(2.0 * commands[:, 6] - 1.0)
     commands[:, 6] = -closes if conventions.gripper == "one_opens" else closes
     return np.clip(commands, -1.0, 1.0)
+
+
+def from_commands(commands: Array, conventions: Conventions) -> Array:
+    """(T, 7) commands as in `ActionChunk` → (T, 7) actions in the checkpoint's convention."""
+    actions = np.array(commands, dtype=np.float64)
+    if conventions.units == "metres":
+        actions[:, :3] *= METRES_PER_UNIT
+        actions[:, 3:6] = Rotation.from_rotvec(actions[:, 3:6] * RADIANS_PER_UNIT).as_euler("xyz")
+    closes = (np.sign(actions[:, 6]) + 1.0) / 2.0
+    actions[:, 6] = 1.0 - closes if conventions.gripper == "one_opens" else closes
+    return actions
 
 
 def pictures(observation: Observation, cameras: Sequence[str]) -> list[Any]:

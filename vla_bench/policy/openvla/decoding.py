@@ -26,7 +26,13 @@ class Decoded:
 
 
 @torch.inference_mode()
-def greedy(model: OpenVla, pixels: Tensor, prompts: Sequence[Sequence[int]], steps: int) -> Decoded:
+def greedy(
+    model: OpenVla,
+    pixels: Tensor,
+    prompts: Sequence[Sequence[int]],
+    steps: int,
+    forced: Tensor | None = None,
+) -> Decoded:
     """Decode `steps` tokens after each prompt.
 
     Never stops at the end-of-text token: the last `steps` ids would then include ids of the prompt.
@@ -36,6 +42,7 @@ def greedy(model: OpenVla, pixels: Tensor, prompts: Sequence[Sequence[int]], ste
         pixels: (B, channels, H, W) in the model's type.
         prompts: B lists of token ids, of any lengths, beginning with the beginning-of-text token.
         steps: Size of the action.
+        forced: (B, steps) ids that each next token follows instead of those chosen (teacher forcing).
     """
     visual = model.see(pixels)
     sequences = []
@@ -45,7 +52,7 @@ def greedy(model: OpenVla, pixels: Tensor, prompts: Sequence[Sequence[int]], ste
     inputs, mask = left_pad(sequences)
     at = None if mask is None else positions(mask)
     cache, tokens, logits = None, [], []
-    for _ in range(steps):
+    for step in range(steps):
         out = model.language_model(
             inputs_embeds=inputs,
             attention_mask=None if mask is None else mask.long(),
@@ -57,7 +64,8 @@ def greedy(model: OpenVla, pixels: Tensor, prompts: Sequence[Sequence[int]], ste
         cache = out.past_key_values
         logits.append(out.logits[:, -1])
         tokens.append(logits[-1].argmax(-1))
-        inputs = model.language_model.model.embed_tokens(tokens[-1][:, None])
+        before = tokens[-1] if forced is None else forced[:, step]
+        inputs = model.language_model.model.embed_tokens(before[:, None])
         if mask is not None and at is not None:
             mask = functional.pad(mask, (0, 1), value=True)
             at = at[:, -1:] + 1

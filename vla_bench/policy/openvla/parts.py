@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vla_bench.errors import DataError
-from vla_bench.policy.openvla.actions import OFT_EPSILON, ActionTokens, Scaling, read_statistics
+from vla_bench.policy.openvla.actions import (
+    OFT_EPSILON,
+    ActionTokens,
+    Scaling,
+    Statistics,
+    read_statistics,
+)
 from vla_bench.policy.openvla.checkpoint import Source, config_of, load_model, load_part, require_parts
 from vla_bench.policy.openvla.conventions import Conventions, robot_state
-from vla_bench.policy.openvla.decoding import greedy
+from vla_bench.policy.openvla.decoding import Decoded, greedy
 from vla_bench.policy.openvla.frames import Frames
 from vla_bench.policy.openvla.heads import Ddim, DiffusionHead, L1Head, ScalarProjector
 from vla_bench.policy.openvla.model import OpenVla
@@ -49,6 +57,7 @@ class Parts:
         conventions: Of the card.
         model: With weights.
         frames: Path of the pictures.
+        statistics: By data set; `scaling` and `state_scaling` are those of one of them.
         scaling: Of the actions.
         tokens: Values of action tokens.
         chunk: Number of actions that are predicted at once.
@@ -58,6 +67,7 @@ class Parts:
     conventions: Conventions
     model: OpenVla
     frames: Frames
+    statistics: Statistics
     scaling: Scaling
     tokens: ActionTokens
     chunk: int = 1
@@ -68,6 +78,28 @@ class Parts:
     def slots(self) -> int:
         """Number of action positions of a chunk."""
         return self.chunk * self.scaling.size
+
+    def with_option(self, option: str, value: Any) -> Parts:
+        """Return the same checkpoint under one other convention.
+
+        Raises:
+            UnknownNameError: It is a normalisation key that the checkpoint does not have.
+        """
+        conventions = Conventions.model_validate({**self.conventions.model_dump(), option: value})
+        frames = Frames(conventions, self.frames.processor)
+        scaling, state = scalings(self.statistics, conventions)
+        return replace(self, conventions=conventions, frames=frames, scaling=scaling, state_scaling=state)
+
+    def can_use(self, key: str) -> bool:
+        """Whether the statistics of a data set have the numbers that the conventions ask for, of this size."""
+        try:
+            scaling, state = scalings(
+                self.statistics, self.conventions.model_copy(update={"unnorm_key": (key,)})
+            )
+        except DataError:
+            return False
+        same = self.state_scaling is None or (state is not None and state.size == self.state_scaling.size)
+        return scaling.size == self.scaling.size and same
 
     def prepare(self, observations: Sequence[Observation], prompts: Prompts) -> Inputs:
         """Return the model's input for B observations."""
@@ -92,35 +124,49 @@ class Parts:
         passed = assemble(self.model, inputs.prompts, self.visual(inputs), self.slots)
         return action_hidden(self.model, passed, self.slots)
 
+    def answer(self, inputs: Inputs, forced: Tensor | None = None) -> Decoded:
+        """Return the (B, slots) action tokens: one after the other, or all at once from OFT's hidden states.
 
-Decode = Callable[[Inputs], Array]
+        Args:
+            inputs: B observations.
+            forced: (B, slots) ids that each next token follows; without effect where all are chosen at once.
+        """
+        if self.conventions.head == "tokens":
+            return greedy(self.model, inputs.pixels, inputs.prompts, self.slots, forced)
+        logits = self.model.language_model.lm_head(self.hidden(inputs))
+        return Decoded(logits.argmax(-1), logits)
+
+    def values(self, tokens: Tensor) -> Array:
+        """(B, slots) token ids → (B, T, A) in [−1, 1]."""
+        return self.tokens.decode(tokens.cpu().numpy()).reshape(-1, self.chunk, self.scaling.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What B inputs were answered with.
+
+    Attributes:
+        values: (B, T, A) in [−1, 1].
+        tokens: (B, T, A) ids that they come from, where the head speaks in tokens.
+    """
+
+    values: Array
+    tokens: NDArray[np.integer] | None = None
+
+
+Decode = Callable[[Inputs], Decided]
 
 
 def token_decoder(parts: Parts) -> Decode:
-    """Actions token by token: B inputs → (B, 1, A) in [−1, 1]."""
-
-    def decode(inputs: Inputs) -> Array:
-        decoded = greedy(parts.model, inputs.pixels, inputs.prompts, parts.scaling.size)
-        return parts.tokens.decode(decoded.tokens.cpu().numpy())[:, None]
-
-    return decode
-
-
-def discrete_decoder(parts: Parts) -> Decode:
-    """All action tokens at once: B inputs → (B, T, A) in [−1, 1]."""
-
-    def decode(inputs: Inputs) -> Array:
-        ids = parts.model.language_model.lm_head(parts.hidden(inputs)).argmax(-1).cpu().numpy()
-        return parts.tokens.decode(ids).reshape(len(ids), parts.chunk, parts.scaling.size)
-
-    return decode
+    """Actions as tokens: B inputs → (B, T, A) in [−1, 1]."""
+    return lambda inputs: parts.values(parts.answer(inputs).tokens)
 
 
 def l1_decoder(parts: Parts, head: L1Head) -> Decode:
-    """Regressed actions: B inputs → (B, T, A)."""
+    """Regressed actions."""
 
-    def decode(inputs: Inputs) -> Array:
-        return head(parts.hidden(inputs)).double().cpu().numpy()
+    def decode(inputs: Inputs) -> Decided:
+        return Decided(head(parts.hidden(inputs)).double().cpu().numpy())
 
     return decode
 
@@ -137,17 +183,14 @@ def load(
     """
     require_parts(source, conventions.parts)
     config = config_of(source)
-    epsilon = 0.0 if conventions.head == "tokens" else OFT_EPSILON
     statistics = read_statistics(source.holding("dataset_statistics.json"), config.statistics)
-    key = statistics.key(conventions.unnorm_key)
-    scaling = statistics.scaling(key, "action", conventions.bounds, epsilon)
+    scaling, state = scalings(statistics, conventions)
     processor = read_processor(source.holding(PROCESSOR_FILE))
     if len(processor.towers) != len(config.towers):
         raise DataError(
             source.holding(PROCESSOR_FILE) / PROCESSOR_FILE,
             f"is for {len(processor.towers)} vision towers, the model has {len(config.towers)}",
         )
-    state = statistics.scaling(key, "proprio", conventions.bounds) if conventions.state else None
     model = load_model(source, precision, device, film=conventions.film)
     projector = None
     if state is not None:
@@ -155,7 +198,20 @@ def load(
         load_part(projector, source, "proprio_projector", precision, device)
     frames = Frames(conventions, processor)
     tokens = ActionTokens(config.bins, config.vocabulary)
-    return Parts(conventions, model, frames, scaling, tokens, chunk, state, projector)
+    return Parts(conventions, model, frames, statistics, scaling, tokens, chunk, state, projector)
+
+
+def scalings(statistics: Statistics, conventions: Conventions) -> tuple[Scaling, Scaling | None]:
+    """Return the scaling of the actions, and of the robot's state where it is an input.
+
+    Raises:
+        UnknownNameError: The statistics do not have the data set.
+        DataError: They do not have the numbers.
+    """
+    key = statistics.key(conventions.unnorm_key)
+    epsilon = 0.0 if conventions.head == "tokens" else OFT_EPSILON
+    state = statistics.scaling(key, "proprio", conventions.bounds) if conventions.state else None
+    return statistics.scaling(key, "action", conventions.bounds, epsilon), state
 
 
 def load_denoiser(parts: Parts, source: Source, precision: Precision) -> Denoiser:
