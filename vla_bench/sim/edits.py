@@ -17,7 +17,7 @@ import numpy as np
 
 from vla_bench.bddl import Problem
 from vla_bench.sim.mjcf import Part
-from vla_bench.types import Image, Predicate
+from vla_bench.types import Array, Image, Predicate
 
 if TYPE_CHECKING:
     from vla_bench.sim.canvas import Canvas
@@ -99,9 +99,7 @@ class ModelState:
 
     def __init__(self, model: mujoco.MjModel) -> None:
         self._model = model
-        names = [name for name in dir(model) if not name.startswith(("_", *_FIXED))]
-        values = {name: getattr(model, name) for name in names}
-        self._arrays = {name: v.copy() for name, v in values.items() if isinstance(v, np.ndarray)}
+        self._arrays = {name: value.copy() for name, value in model_arrays(model).items()}
         self._mean_inertia = model.stat.meaninertia
 
     def restore(self) -> None:
@@ -109,6 +107,13 @@ class ModelState:
         for name, value in self._arrays.items():
             getattr(self._model, name)[...] = value
         self._model.stat.meaninertia = self._mean_inertia
+
+
+def model_arrays(model: mujoco.MjModel) -> dict[str, Array]:
+    """All arrays of a model by name, save assets and names; they are views."""
+    names = [name for name in dir(model) if not name.startswith(("_", *_FIXED))]
+    values = {name: getattr(model, name) for name in names}
+    return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
 
 def set_constants(model: mujoco.MjModel) -> None:

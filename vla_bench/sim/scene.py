@@ -92,16 +92,21 @@ class Scene:
             MissingDataError: A mesh is not there; says how to get it.
             DataError: MuJoCo refuses it, for example for a truncated mesh; names the file.
         """
-        root = ET.fromstring(self.xml)
-        for texture in root.iter("texture"):
-            if texture.attrib.pop("file", None) is not None:
-                texture.attrib |= {"builtin": "flat", "width": "1", "height": "1"}
+        root = self._untextured()
         only_seen = {"contype": "0", "conaffinity": "0"}.items()
         touched = {geom.get("mesh") for geom in root.iter("geom") if not only_seen <= geom.attrib.items()}
         for mesh in root.iter("mesh"):
             if mesh.get("name") not in touched and mesh.attrib.pop("file", None) is not None:
                 mesh.set("vertex", _TETRAHEDRON)
         return self._compile(ET.tostring(root, encoding="unicode"))
+
+    def outline_model(self) -> mujoco.MjModel:
+        """Compile the scene with all its shapes and no texture: what hides what, quickly.
+
+        Raises:
+            MissingDataError, DataError: As `physics_model`.
+        """
+        return self._compile(ET.tostring(self._untextured(), encoding="unicode"))
 
     def picture_model(self) -> mujoco.MjModel:
         """Compile the scene as it looks, with spare textures that nothing wears.
@@ -116,6 +121,13 @@ class Scene:
             ET.SubElement(asset, "texture", name=name, type=kind, builtin="flat", width=size, height=size)
             ET.SubElement(asset, "material", name=name, texture=name, texrepeat="1 1")
         return self._compile(ET.tostring(root, encoding="unicode"))
+
+    def _untextured(self) -> ET.Element:
+        root = ET.fromstring(self.xml)
+        for texture in root.iter("texture"):
+            if texture.attrib.pop("file", None) is not None:
+                texture.attrib |= {"builtin": "flat", "width": "1", "height": "1"}
+        return root
 
     def _compile(self, xml: str) -> mujoco.MjModel:
         # The compiler keeps what it decoded; robots and arenas come again, the rest would pile up.
