@@ -48,6 +48,10 @@ class ActionTokens:
         centres = (self.edges[:-1] + self.edges[1:]) / 2
         return centres[np.clip(self.vocabulary - np.asarray(ids) - 1, 0, len(centres) - 1)]
 
+    def are_actions(self, ids: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Token ids of any shape → whether `encode` can give them."""
+        return (ids >= self.vocabulary - self.bins) & (ids < self.vocabulary)
+
 
 @dataclass(frozen=True, slots=True)
 class Scaling:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from numpy.typing import NDArray
 
 from vla_bench import seeding
 from vla_bench.errors import ConventionError
 from vla_bench.policy import hub
-from vla_bench.policy.base import PolicySpec, TokenAnswer
+from vla_bench.policy.base import Choice, Explanation, PolicySpec, TokenAnswer
 from vla_bench.policy.cards import Card
 from vla_bench.policy.openvla.checkpoint import Source, load_part
 from vla_bench.policy.openvla.conventions import (
@@ -37,15 +36,11 @@ from vla_bench.policy.openvla.parts import (
     load_denoiser,
     token_decoder,
 )
-from vla_bench.policy.openvla.prompts import TEMPLATES, PromptTokenizer, prompt
+from vla_bench.policy.openvla.prompts import PromptTokenizer, prompt
+from vla_bench.policy.openvla.telling import UNITS, choices, strangers
 from vla_bench.policy.precision import backend
 from vla_bench.types import ActionChunk, Array, Observation
 
-UNITS = {
-    "controller": "those of the controller: 1 is 0.05 m or 0.5 rad; gripper 0..1",
-    "metres": "m and rad (Euler angles); gripper 0..1",
-}
-GRIPPERS = ("one_opens", "one_closes")
 ARM_ACTION = 7
 ARM_STATE = 8
 
@@ -56,7 +51,7 @@ class OpenVlaPolicy:
     Args:
         parts: The loaded checkpoint.
         tokenize: Text → token ids.
-        decode: Inputs → (B, T, A) normalised actions.
+        decode: Inputs → normalised actions.
     """
 
     def __init__(self, parts: Parts, tokenize: Callable[[str], list[int]], decode: Decode) -> None:
@@ -193,34 +188,6 @@ class DiffusionPolicy:
         noise = torch.from_numpy(drawn).to(inputs.pixels)
         actions, _ = self._denoiser(parts.model, inputs.prompts, parts.visual(inputs), noise)
         return Decided(actions.double().cpu().numpy())
-
-
-def strangers(tokens: ActionTokens, ids: NDArray[np.integer]) -> tuple[str, ...]:
-    """What is wrong with (T, A) token ids: a sentence if some of them are no action tokens."""
-    wrong = ids[~tokens.are_actions(ids)]
-    if not wrong.size:
-        return ()
-    low, high = tokens.vocabulary - tokens.bins, tokens.vocabulary - 1
-    return (
-        f"{wrong.size} of {ids.size} tokens are no action tokens ({low} to {high}): "
-        f"{', '.join(map(str, wrong[:7]))}; prompt, tokenizer or checkpoint is not what the card says",
-    )
-
-
-def choices(parts: Parts) -> tuple[Choice, ...]:
-    """Return the conventions of a loaded checkpoint that can be exchanged without loading anything."""
-    said = parts.conventions
-    crops = tuple(area for area in (0.9, 1.0) if area != said.crop_area)
-    used = parts.statistics.key(said.unnorm_key)
-    keys = tuple(key for key in parts.statistics.tables if key != used and parts.can_use(key))
-    return (
-        Choice("mirrored", "picture", said.mirrored, (not said.mirrored,), True),
-        Choice("crop_area", "crop", said.crop_area, crops, True),
-        Choice("prompt", "prompt", said.prompt, tuple(t for t in TEMPLATES if t != said.prompt), True),
-        Choice("unnorm_key", "normalisation key", used, keys, said.state),
-        Choice("units", "action scale", said.units, tuple(u for u in UNITS if u != said.units), False),
-        Choice("gripper", "gripper", said.gripper, tuple(g for g in GRIPPERS if g != said.gripper), False),
-    )
 
 
 def build(card: Card, precision: str) -> OpenVlaPolicy | DiffusionPolicy:

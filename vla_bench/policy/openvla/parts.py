@@ -91,11 +91,10 @@ class Parts:
         return replace(self, conventions=conventions, frames=frames, scaling=scaling, state_scaling=state)
 
     def can_use(self, key: str) -> bool:
-        """Whether the statistics of a data set have the numbers that the conventions ask for, of this size."""
+        """Whether the statistics of a data set have what the conventions ask for, of the same size."""
+        others = self.conventions.model_copy(update={"unnorm_key": (key,)})
         try:
-            scaling, state = scalings(
-                self.statistics, self.conventions.model_copy(update={"unnorm_key": (key,)})
-            )
+            scaling, state = scalings(self.statistics, others)
         except DataError:
             return False
         same = self.state_scaling is None or (state is not None and state.size == self.state_scaling.size)
@@ -158,8 +157,14 @@ Decode = Callable[[Inputs], Decided]
 
 
 def token_decoder(parts: Parts) -> Decode:
-    """Actions as tokens: B inputs → (B, T, A) in [−1, 1]."""
-    return lambda inputs: parts.values(parts.answer(inputs).tokens)
+    """Actions as tokens."""
+
+    def decode(inputs: Inputs) -> Decided:
+        tokens = parts.answer(inputs).tokens
+        values = parts.values(tokens)
+        return Decided(values, tokens.cpu().numpy().reshape(values.shape))
+
+    return decode
 
 
 def l1_decoder(parts: Parts, head: L1Head) -> Decode:
