@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -12,13 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from vla_bench import catalog
-from vla_bench.axes.requirements import applicable, refusals
-from vla_bench.axes.variation import expand, is_pattern
-from vla_bench.bddl import read_problem
 from vla_bench.catalog import Suite
 from vla_bench.errors import UnknownNameError, VlaBenchError
 from vla_bench.policy.cards import read_card
 from vla_bench.run.study import Study
+from vla_bench.run.varied import Omission, Varied, noting, vary
 from vla_bench.types import Arm, Budget, Episode, Task
 
 # What an arm may name; a new pacing or latency source is added here and nowhere else.
@@ -56,15 +53,6 @@ class WorkItem:
     def task(self) -> Task:
         """The task under this item's budget; needs the task's files."""
         return dataclasses.replace(catalog.task(self.episode.task_id), budget=self.budget)
-
-
-@dataclass(frozen=True, slots=True)
-class Omission:
-    """A variation that a pattern names and that does not apply to a task."""
-
-    task_id: str
-    variation: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +137,7 @@ def make_plan(study: Study) -> Plan:
         _check_arm(arm, problems)
     if not study.arms:
         problems.append("it names no policy")
-    varied, omitted = _vary(study, tasks, problems)
+    varied, omitted = vary(study, tasks, problems)
     for suite in {suite.name: suite for suite, _ in tasks}.values():
         _check_episodes(study, suite, problems)
     if problems:
@@ -163,11 +151,11 @@ def _tasks(study: Study, problems: list[str]) -> list[tuple[Suite, str]]:
     if not study.suites and not study.tasks:
         problems.append("it names no suite and no task")
     for name in study.suites:
-        with _noting(problems):
+        with noting(problems):
             suite = catalog.suite(name)
             found |= {(name, stem): suite for stem in suite.stems()}
     for task_id in study.tasks:
-        with _noting(problems):
+        with noting(problems):
             name, _, stem = task_id.partition("/")
             suite = catalog.suite(name)
             if stem not in suite.stems():
@@ -179,53 +167,6 @@ def _tasks(study: Study, problems: list[str]) -> list[tuple[Suite, str]]:
     return kept
 
 
-Varied = list[tuple[Suite, str, tuple[str, ...]]]
-
-
-def _vary(
-    study: Study, tasks: list[tuple[Suite, str]], problems: list[str]
-) -> tuple[Varied, tuple[Omission, ...]]:
-    """The tasks with their variations, and what of the study's patterns does not apply.
-
-    What is written out must apply to every task; of what a pattern names, the rest is left out.
-    """
-    written: dict[str, bool] = {}
-    for text in study.variations:
-        with _noting(problems):
-            for variation in expand([text]):
-                written[variation] = written.get(variation, False) or not is_pattern(text)
-    omitted: list[Omission] = []
-    refused: dict[str, list[tuple[str, str]]] = {}
-    varied: Varied = []
-    for suite, stem in tasks:
-        chosen = list(written)
-        if any(written):
-            with _noting(problems):
-                task = suite.task(stem)
-                problem, reasons = read_problem(task.bddl), {}
-                for variation in written:
-                    reasons[variation] = refusals(variation, task, problem)
-                    for name, reason in reasons[variation].items():
-                        omitted += [Omission(task.id, variation, f"{name}: {reason}")]
-                        if written[variation]:
-                            refused.setdefault(name, []).append((task.id, reason))
-                chosen = [variation for variation in written if not reasons[variation]]
-        varied.append((suite, stem, tuple(chosen)))
-    problems += [_refusal(name, reasons, len(tasks)) for name, reasons in refused.items()]
-    if written and not problems and not any(chosen for *_, chosen in varied):
-        problems.append(f"none of its variations applies: {omitted[0].task_id}: {omitted[0].reason}")
-    return varied, tuple(omitted)
-
-
-def _refusal(name: str, reasons: list[tuple[str, str]], tasks: int) -> str:
-    """Which tasks a written-out factor does not apply to, why, and what applies to the first of them."""
-    ids, reason = list(dict(reasons)), reasons[0][1]
-    many = f" and {len(ids) - 1} more of {tasks} tasks" if len(ids) > 1 else ""
-    fitting = ", ".join(applicable(catalog.task(ids[0])))
-    pattern = f"; a pattern such as {name.partition('.')[0]}.*@… leaves it out" if len(ids) < tasks else ""
-    return f"{name} does not apply to {ids[0]}{many}: {reason}; what applies: {fitting}{pattern}"
-
-
 def _on_axis(study: Study, suite: Suite, stem: str) -> bool:
     return not study.task_axis or suite.axes()[stem] in study.task_axis
 
@@ -234,7 +175,7 @@ def _check_arm(arm: Arm, problems: list[str]) -> None:
     for kind, name, known in (("pacing", arm.pacing, PACINGS), ("latency source", arm.latency, LATENCIES)):
         if name not in known:
             problems.append(str(UnknownNameError(kind, name, known)))
-    with _noting(problems):
+    with noting(problems):
         card = read_card(arm.policy)
         if arm.precision not in card.precisions:
             problems.append(
@@ -281,12 +222,3 @@ def _key(arm: Arm, episode: Episode, budget: Budget, suite: Suite) -> str:
     lengths = [suite.substep_s, suite.tick_s, suite.policy_period_s, suite.settle_steps]
     content = [arm.key, episode.key, budget.steps, budget.time_s, *lengths]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def _noting(problems: list[str]) -> Iterator[None]:
-    """Collect a problem instead of stopping at the first."""
-    try:
-        yield
-    except VlaBenchError as error:
-        problems.append(str(error))
