@@ -27,13 +27,12 @@ _REFERENCE_PX = 256  # lengths in pixels are meant at this height
 
 
 def lighting(cell: Cell) -> Edits:
-    """Brighter or darker, from another side, of another colour."""
+    """Brighter or darker, from another side, of another colour; the tint takes light away, it adds none."""
     generator, values = cell.generator(), cell.values
-    brighter = generator.random() < 0.5
+    factor = values["brighter" if generator.random() < 0.5 else "darker"]
     azimuth = generator.uniform(0, 2 * np.pi)
     tint = draw_colour(generator)
-    factor = values["intensity"] if brighter else 1 / values["intensity"]
-    colour = (1 - values["tint"]) + values["tint"] * tint / tint.mean()
+    colour = (1 - values["tint"]) + values["tint"] * tint / tint.max()
     axis = np.array([np.cos(azimuth), np.sin(azimuth), 0.0])
     turn = Rotation.from_rotvec(axis * values["direction"], degrees=True).as_matrix()
     cell.drawn.update(

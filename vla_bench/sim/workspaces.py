@@ -143,8 +143,8 @@ _ALL = (
             look={"wall": ".36 .50 .66 1", "ground": ".42 .33 .27 1"}),
     replace(_TABLETOP, problem="tabletop_dark",
             look={"wood": ".25 .29 .33 1", "wall": ".60 .30 .24 1", "ground": ".30 .29 .28 1"}),
-    replace(_TABLETOP, problem="tabletop_green", look={"wood": ".50 .62 .50 1", "wall": ".90 .86 .70 1"}),
-    replace(_COUNTER, problem="counter_marble", look={"wood": ".84 .83 .80 1", "wall": ".45 .58 .52 1"}),
+    replace(_TABLETOP, problem="tabletop_green", look={"wood": ".50 .62 .50 1", "wall": ".76 .72 .58 1"}),
+    replace(_COUNTER, problem="counter_marble", look={"wood": ".70 .69 .66 1", "wall": ".45 .58 .52 1"}),
 )  # fmt: skip
 
 WORKSPACES = {workspace.problem: workspace for workspace in _ALL}
