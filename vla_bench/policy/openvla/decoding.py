@@ -25,6 +25,12 @@ class Decoded:
     logits: Tensor
 
 
+def sequences(model: OpenVla, visual: Tensor, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
+    """B sequences of embeddings (Lᵢ, hidden): the beginning of the prompt, what is seen, the rest."""
+    texts = [model.embed(ids) for ids in prompts]
+    return [torch.cat([text[:1], seen, text[1:]]) for text, seen in zip(texts, visual, strict=True)]
+
+
 @torch.inference_mode()
 def greedy(
     model: OpenVla,
@@ -44,12 +50,7 @@ def greedy(
         steps: Size of the action.
         forced: (B, steps) ids that each next token follows instead of those chosen (teacher forcing).
     """
-    visual = model.see(pixels)
-    sequences = []
-    for ids, seen in zip(prompts, visual, strict=True):
-        text = model.embed(ids)
-        sequences.append(torch.cat([text[:1], seen, text[1:]]))
-    inputs, mask = left_pad(sequences)
+    inputs, mask = left_pad(sequences(model, model.see(pixels), prompts))
     at = None if mask is None else positions(mask)
     cache, tokens, logits = None, [], []
     for step in range(steps):
