@@ -60,7 +60,8 @@ def write_suites(folder, budget="{ steps = 60 }"):
 
 
 def plan_of(**keys):
-    return make_plan(load_study(**{"policies": ("first_policy", "second_policy"), **keys}))
+    given = {"policies": ("first_policy", "second_policy"), "uncertified": "run"}
+    return make_plan(load_study(**{**given, **keys}))
 
 
 def test_all_arms_of_an_episode_are_adjacent_and_episodes_are_in_order():

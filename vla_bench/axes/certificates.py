@@ -113,11 +113,21 @@ def certificates(suite: str) -> Mapping[tuple[str, str], Certificate]:
 
 def content_digest(task: Task, variation: str) -> str:
     """Digest of what the certificate of a variation depends on: the task's file and the factors' numbers."""
-    digest = hashlib.sha256(task.bddl.read_bytes())
-    for factor, level in parse(variation):
-        words = {"source", "title", "changes", "provenance"}
-        digest.update(f"{level}{factor.model_dump_json(exclude=words)}".encode())
-    return digest.hexdigest()[:8]
+    numbers = _numbers(variation, tuple(catalog.data_folders("tasks")))
+    return hashlib.sha256(_file(task.bddl, task.bddl.stat().st_mtime_ns) + numbers).hexdigest()[:8]
+
+
+@functools.lru_cache(maxsize=1024)
+def _file(path: Path, changed_ns: int) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+@functools.lru_cache(maxsize=4096)
+def _numbers(variation: str, folders: tuple[Path, ...]) -> bytes:
+    words = {"source", "title", "changes", "provenance"}
+    return "".join(
+        f"{level}{factor.model_dump_json(exclude=words)}" for factor, level in parse(variation)
+    ).encode()
 
 
 def write(path: Path, rows: Iterable[Certificate]) -> None:

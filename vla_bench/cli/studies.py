@@ -28,6 +28,9 @@ Latencies = Annotated[list[str] | None, typer.Option("--latency", help="Latency 
 Vary = Annotated[
     list[str] | None, typer.Option("--vary", help="Variations, comma-separated: 'visual.*@0,2,4'.")
 ]
+Uncertified = Annotated[
+    bool, typer.Option("--uncertified", help="Also run variations without a certificate of feasibility.")
+]
 Episodes = Annotated[int | None, typer.Option("--episodes", help="Episodes of each task.")]
 FirstEpisode = Annotated[int | None, typer.Option("--first-episode", help="Index of the first episode.")]
 BudgetText = Annotated[str | None, typer.Option("--budget", help="steps:N, time:S, or both joined by +.")]
@@ -40,7 +43,7 @@ VideoChoice = Annotated[
 def plan(
     study: StudyName = None, suite: Suites = None, task: Tasks = None, task_axis: Axes = None,
     policy: Policies = None, precision: Precisions = None, pacing: Pacings = None,
-    latency: Latencies = None, vary: Vary = None, episodes: Episodes = None,
+    latency: Latencies = None, vary: Vary = None, uncertified: Uncertified = False, episodes: Episodes = None,
     first_episode: FirstEpisode = None, budget: BudgetText = None, video: VideoChoice = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -63,7 +66,7 @@ def plan(
 def run(
     study: StudyName = None, suite: Suites = None, task: Tasks = None, task_axis: Axes = None,
     policy: Policies = None, precision: Precisions = None, pacing: Pacings = None,
-    latency: Latencies = None, vary: Vary = None, episodes: Episodes = None,
+    latency: Latencies = None, vary: Vary = None, uncertified: Uncertified = False, episodes: Episodes = None,
     first_episode: FirstEpisode = None, budget: BudgetText = None, video: VideoChoice = None,
     out: OutputDir = None,
 ) -> None:  # fmt: skip
@@ -113,6 +116,8 @@ def _study(flags: dict[str, Any]) -> Study:
         from vla_bench.axes.variation import split_list
 
         changes["variations"] = [part for text in flags["vary"] for part in split_list(text) or [""]]
+    if flags["uncertified"]:
+        changes["uncertified"] = "run"
     changes["episodes"], changes["first_episode"] = flags["episodes"], flags["first_episode"]
     if flags["budget"] is not None:
         changes["budget"] = _budget(flags["budget"])

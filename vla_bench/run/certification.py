@@ -38,10 +38,7 @@ def folder_of(suite: str) -> Path:
 def missing(
     tasks: Sequence[Task], variations: Sequence[str], seeds: int, known: dict[Cell, Certificate]
 ) -> list[Unit]:
-    """The units to be examined: cells that apply and have no certificate of these files that is as decided.
-
-    The unvaried tasks come first, since everything else is compared with them.
-    """
+    """The units to be examined, task by task: cells that apply and that no certificate decides yet."""
     units: list[Unit] = []
     for task in tasks:
         problem = read_problem(task.bddl)
@@ -51,7 +48,7 @@ def missing(
                 key = tuple(factor.id for factor, _ in parse(variation))
                 groups.setdefault(key, []).append(variation)
         units += [Unit(task.id, tuple(group), seeds) for group in groups.values()]
-    return sorted(units, key=lambda unit: unit.variations != ("",))
+    return units
 
 
 def _is_known(task: Task, variation: str, seeds: int, known: dict[Cell, Certificate]) -> bool:

@@ -57,6 +57,7 @@ class Study(FileModel):
         suites, tasks: What is run: whole suites, and single tasks by id (`suite/stem`).
         task_axis: Keep only tasks that test one of these axes; empty keeps all.
         variations: Factors at levels, joined by `+`; "" is the unchanged task.
+        uncertified: `refuse` variations without a certificate of feasibility, or `run` them all the same.
         policies, precisions, pacings, latencies, chunks: Crossed with each other; `chunks` are executed chunk
             lengths, empty for what each card says.
         arm: Further arms, one by one.
@@ -71,6 +72,7 @@ class Study(FileModel):
     tasks: tuple[str, ...] = ()
     task_axis: tuple[TaskAxis, ...] = ()
     variations: tuple[str, ...] = Field(default=("",), min_length=1)
+    uncertified: Literal["refuse", "run"] = "refuse"
     policies: tuple[str, ...] = ()
     precisions: tuple[str, ...] = Field(default=("fp32",), min_length=1)
     pacings: tuple[str, ...] = Field(default=("blocking",), min_length=1)
