@@ -21,7 +21,7 @@ LAYERS = {
     "account": {"run.records"},
     "cli": {"listing", "doctor", "account", "run", "run.records", "learn", "axes", "sim", "policy"},
     "listing": {"policy", "axes"},
-    "doctor": {"run", "sim"},
+    "doctor": {"run", "run.records", "learn", "axes", "sim", "policy"},
 }  # fmt: skip
 FOREIGN = {
     "base": {

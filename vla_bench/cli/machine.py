@@ -24,7 +24,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check graphics, versions, assets and the fingerprint; exit 1 if one is broken."""
-    from vla_bench.doctor import examine
+    from vla_bench.doctor.machine import examine
 
     checks = examine(write=write, compare=compare)
     if as_json:

@@ -4,13 +4,14 @@ import json
 import pytest
 from support.worlds import environment, needs_libero, vla_bench
 
-from vla_bench import catalog, doctor
+from vla_bench import catalog
+from vla_bench.doctor import machine
 from vla_bench.sim import fingerprint
 
 
 @pytest.fixture(scope="module")
 def checks():
-    return {check.name: check for check in doctor.examine()}
+    return {check.name: check for check in machine.examine()}
 
 
 def test_everything_is_looked_at(checks):
@@ -33,7 +34,7 @@ def test_liberos_delicate_contact_holds(checks):
 def test_absent_data_is_a_note_with_the_way_to_get_it(tmp_path, monkeypatch):
     monkeypatch.delenv(catalog.LIBERO_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    checks = {check.name: check for check in doctor.examine()}
+    checks = {check.name: check for check in machine.examine()}
     assert checks["libero"].verdict == "note"
     assert "run `vla-bench assets libero`" in checks["libero"].text
     assert "settling" not in checks

@@ -3,30 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from vla_bench import catalog
+from vla_bench.doctor.checks import Check
 from vla_bench.errors import MissingDataError, VlaBenchError
-
-Verdict = Literal["good", "note", "broken"]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding: what was looked at, how it stands, and a sentence."""
-
-    name: str
-    verdict: Verdict
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.verdict:7}{self.name:14}{self.text}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The finding as JSON values."""
-        return asdict(self)
 
 
 def examine(*, write: Path | None = None, compare: Path | None = None) -> list[Check]:
