@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_bench.errors import MissingCapabilityError
-from vla_bench.types import ActionChunk, Array, Observation
+from vla_bench.types import ActionChunk, Array, Observation, PrecisionReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +136,21 @@ class Explanation:
     physical: Array | None = None
     units: str = ""
     remarks: tuple[str, ...] = ()
+
+
+class ReportingPolicy(Policy, Protocol):
+    """A policy that knows what its precision came to.
+
+    Attributes:
+        precision_report: As found after loading.
+    """
+
+    precision_report: PrecisionReport | None
+
+
+def precision_report(policy: Policy) -> PrecisionReport | None:
+    """Return what a policy's precision came to; None of one that has no numbers."""
+    return getattr(policy, "precision_report", None)
 
 
 class ExplainingPolicy(Policy, Protocol):

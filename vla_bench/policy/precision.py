@@ -1,7 +1,7 @@
 """Numeric backends by their real names: what the weights are stored in and what computes with them.
 
-"int4" alone means nothing: the paper's was bitsandbytes fp4. A backend is a name in `BACKENDS`; what the
-other names will do belongs here and nowhere else.
+"int4" alone means nothing: the paper's was bitsandbytes fp4. A backend is a name in `BACKENDS`; what a new
+one does is a `Scheme` beside the others.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import torch
 
-from vla_bench.errors import MissingCapabilityError, UnknownNameError
-
-NAMES = (
-    "fp32", "bf16", "bnb_int8", "bnb_fp4", "bnb_nf4", "torchao_int8wo", "torchao_int4wo", "torchao_fp8",
-)  # fmt: skip
+from vla_bench.errors import UnknownNameError
+from vla_bench.policy.quantization.bitsandbytes import FourBit, Int8
+from vla_bench.policy.quantization.scheme import Scheme
+from vla_bench.policy.quantization.torchao import Float8WeightOnly, Int4WeightOnly, Int8WeightOnly
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +22,36 @@ class Precision:
 
     Attributes:
         name: As in cards and records.
-        dtype: Of weights and activations, save those that the model itself keeps in float32.
+        dtype: Of activations, and of all weights that are not quantised.
+        scheme: How linear layers are quantised; None leaves them.
     """
 
     name: str
     dtype: torch.dtype
+    scheme: Scheme | None = None
+
+    def require(self, device: torch.device) -> None:
+        """See that this machine can do it, before anything is read.
+
+        Raises:
+            MissingCapabilityError: It cannot; says what is missing.
+        """
+        if self.scheme is not None:
+            self.scheme.require(self.name, device)
 
 
 BACKENDS = {
-    "fp32": Precision("fp32", torch.float32),
-    "bf16": Precision("bf16", torch.bfloat16),
+    each.name: each
+    for each in (
+        Precision("fp32", torch.float32),
+        Precision("bf16", torch.bfloat16),
+        Precision("bnb_int8", torch.bfloat16, Int8()),
+        Precision("bnb_fp4", torch.bfloat16, FourBit("fp4", torch.float32)),
+        Precision("bnb_nf4", torch.bfloat16, FourBit("nf4", torch.bfloat16)),
+        Precision("torchao_int8wo", torch.bfloat16, Int8WeightOnly()),
+        Precision("torchao_int4wo", torch.bfloat16, Int4WeightOnly()),
+        Precision("torchao_fp8", torch.bfloat16, Float8WeightOnly()),
+    )
 }
 
 
@@ -41,12 +60,7 @@ def backend(name: str) -> Precision:
 
     Raises:
         UnknownNameError: There is no such precision.
-        MissingCapabilityError: It has a name, but no implementation in this version.
     """
-    if name not in NAMES:
-        raise UnknownNameError("precision", name, NAMES)
     if name not in BACKENDS:
-        raise MissingCapabilityError(
-            f"precision {name!r} is not implemented in this version; available: {', '.join(BACKENDS)}"
-        )
+        raise UnknownNameError("precision", name, BACKENDS)
     return BACKENDS[name]

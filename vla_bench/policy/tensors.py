@@ -154,8 +154,24 @@ def state_of(path: Path) -> dict[str, StoredTensor]:
     }
 
 
+def assign(module: nn.Module, name: str, value: torch.Tensor) -> None:
+    """Put a parameter or buffer of `module` in the place of the one that has its name."""
+    path, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(path)
+    if leaf in owner._parameters:
+        owner._parameters[leaf] = nn.Parameter(value, requires_grad=False)
+    else:
+        owner._buffers[leaf] = value
+
+
 def fill(
-    module: nn.Module, stored: Stored, *, dtype: torch.dtype, device: torch.device, source: Path
+    module: nn.Module,
+    stored: Stored,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    source: Path,
+    place: Callable[[nn.Module, str, torch.Tensor], None] = assign,
 ) -> None:
     """Give every parameter and persistent buffer of `module` its stored value, one tensor at a time.
 
@@ -165,6 +181,7 @@ def fill(
         dtype: Of all floating-point tensors afterwards.
         device: Where they live.
         source: Folder or file that is read, for errors.
+        place: Takes each value; may put something else where it belongs.
 
     Raises:
         DataError: A name is missing or unknown, or a shape differs; nothing has been read then.
@@ -173,7 +190,7 @@ def fill(
     check(expected, stored, source)
     for name, tensor in stored.items():
         value = tensor.read().to(device=device)
-        _assign(module, name, value.to(dtype) if value.is_floating_point() else value)
+        place(module, name, value.to(dtype) if value.is_floating_point() else value)
 
 
 def check(expected: Mapping[str, tuple[int, ...]], stored: Stored, source: Path) -> None:
@@ -199,15 +216,6 @@ def check(expected: Mapping[str, tuple[int, ...]], stored: Stored, source: Path)
             f"lacks the tensor {missing[0]!r} of shape {expected[missing[0]]}{more}; "
             f"found {len(stored)} of {len(expected)}",
         )
-
-
-def _assign(module: nn.Module, name: str, value: torch.Tensor) -> None:
-    path, _, leaf = name.rpartition(".")
-    owner = module.get_submodule(path)
-    if leaf in owner._parameters:
-        owner._parameters[leaf] = nn.Parameter(value, requires_grad=False)
-    else:
-        owner._buffers[leaf] = value
 
 
 def read_json(path: Path) -> Any:

@@ -57,6 +57,7 @@ class OpenVlaPolicy:
     def __init__(self, parts: Parts, tokenize: Callable[[str], list[int]], decode: Decode) -> None:
         conventions = parts.conventions
         self.parts, self._tokenize, self._decode = parts, tokenize, decode
+        self.precision_report = parts.precision_report
         self.spec = PolicySpec(
             cameras=conventions.cameras,
             image_px=conventions.image_px,
@@ -167,7 +168,7 @@ class DiffusionPolicy:
     def __init__(self, parts: Parts, tokenize: Callable[[str], list[int]], denoiser: Denoiser) -> None:
         self._policy = OpenVlaPolicy(parts, tokenize, self._decode)
         self._denoiser = denoiser
-        self.spec = self._policy.spec
+        self.spec, self.precision_report = self._policy.spec, parts.precision_report
         self.reset("", 0)
 
     def reset(self, instruction: str, seed: int) -> None:
@@ -197,21 +198,25 @@ def build(card: Card, precision: str) -> OpenVlaPolicy | DiffusionPolicy:
         ConventionError: The card contradicts itself or the checkpoint.
         MissingDataError: A file is not there.
         DataError: A file cannot be used.
-        MissingCapabilityError: The precision or the kind of model is not implemented.
+        MissingCapabilityError: The kind of model is not implemented, or this machine lacks something.
     """
     conventions, numbers = read_conventions(card), backend(precision)
-    source = find(card, conventions)
     device = pick_device(conventions.device)
+    numbers.require(device)
+    source = find(card, conventions)
     tokenizer = PromptTokenizer(source.holding("tokenizer.json"))
     parts = load(source, conventions, card.chunk_predicted, numbers, device)
     _require_one_arm(card, parts)
     if conventions.head == "diffusion":
-        return DiffusionPolicy(parts, tokenizer, load_denoiser(parts, source, numbers))
+        denoiser = load_denoiser(parts, source, numbers)
+        parts = parts.reported(numbers, action_head=denoiser.head, noisy_action_projector=denoiser.projector)
+        return DiffusionPolicy(parts, tokenizer, denoiser)
     if conventions.head == "l1":
         head = L1Head(parts.model.config.hidden, parts.scaling.size)
         load_part(head, source, "action_head", numbers, device)
+        parts = parts.reported(numbers, action_head=head)
         return OpenVlaPolicy(parts, tokenizer, l1_decoder(parts, head))
-    return OpenVlaTokenPolicy(parts, tokenizer)
+    return OpenVlaTokenPolicy(parts.reported(numbers), tokenizer)
 
 
 def _require_one_arm(card: Card, parts: Parts) -> None:

@@ -18,11 +18,14 @@ from vla_bench.policy.openvla import lora
 from vla_bench.policy.openvla.config import ModelConfig, read_config
 from vla_bench.policy.openvla.model import OpenVla
 from vla_bench.policy.precision import Precision
+from vla_bench.policy.quantization.loading import load
 from vla_bench.policy.tensors import INDEX, SINGLE, StoredTensor, fill, state_of, weights_of
 
 # OFT's parts, by what their files' names contain
 PARTS = ("action_head", "proprio_projector", "noisy_action_projector", "vision_backbone")
 _VISION = "vision_backbone."
+# The one linear layer that the original does not quantise.
+NOT_QUANTISED = ("language_model.lm_head",)
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -83,6 +86,15 @@ class Source:
             raise DataError(self.folder, f"expected one file for the part {name!r}, found {names}")
         return found[0]
 
+    def part_tensors(self, name: str, like: nn.Module) -> dict[str, StoredTensor]:
+        """Return the tensors of one of OFT's parts; `like` is the module that they belong to.
+
+        Raises:
+            MissingDataError: There is no file.
+            DataError: There are several, or it cannot be used.
+        """
+        return state_of(self.part(name))
+
     def parts(self, name: str) -> list[Path]:
         """Return the files of one of OFT's parts."""
         return sorted(p for p in self.folder.glob("*checkpoint*.pt") if name in p.name)
@@ -118,15 +130,16 @@ def load_model(source: Source, precision: Precision, device: torch.device, *, fi
     Raises:
         MissingDataError: A file is missing.
         DataError: A file cannot be used.
-        MissingCapabilityError: The model is of a kind that is not implemented.
+        MissingCapabilityError: The model is of a kind that is not implemented, or the machine lacks what the
+            precision needs.
     """
     config = read_config(source.holding("config.json"))
+    model = OpenVla.on_meta(config, film=film)
     stored = source.weights()
     if film:
         stored = {name: tensor for name, tensor in stored.items() if not name.startswith(_VISION)}
-        stored |= _film_vision(source)
-    model = OpenVla.on_meta(config, film=film)
-    fill(model, stored, dtype=precision.dtype, device=device, source=source.folder)
+        stored |= _film_vision(source, model)
+    load(model, stored, precision, device=device, source=source.folder, skip=NOT_QUANTISED)
     model.language_model.model.rotary_emb.to(device)
     return model
 
@@ -134,14 +147,14 @@ def load_model(source: Source, precision: Precision, device: torch.device, *, fi
 def load_part(
     module: Module, source: Source, name: str, precision: Precision, device: torch.device
 ) -> Module:
-    """Fill one of OFT's small modules from its file; made on any device.
+    """Fill one of OFT's small modules from its file; made on any device, and never quantised.
 
     Raises:
         MissingDataError: The file is missing.
         DataError: It cannot be used, or there are two.
     """
-    path = source.part(name)
-    fill(module, state_of(path), dtype=precision.dtype, device=device, source=path)
+    stored = source.part_tensors(name, module)
+    fill(module, stored, dtype=precision.dtype, device=device, source=source.part(name))
     return module.eval()
 
 
@@ -150,9 +163,9 @@ def config_of(source: Source) -> ModelConfig:
     return read_config(source.holding("config.json"))
 
 
-def _film_vision(source: Source) -> dict[str, StoredTensor]:
+def _film_vision(source: Source, model: OpenVla) -> dict[str, StoredTensor]:
     """The vision towers of a FiLM checkpoint: layers with adapters under PEFT's names, wrapped blocks."""
-    stored = state_of(source.part("vision_backbone"))
+    stored = source.part_tensors("vision_backbone", model.vision_backbone)
     named = {_VISION + n.removeprefix(_VISION).replace(".block.", "."): t for n, t in stored.items()}
     return lora.merge(named, _film_scale(source, named))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from vla_bench.errors import DataError
 from vla_bench.policy.openvla.actions import (
@@ -29,7 +29,8 @@ from vla_bench.policy.openvla.parallel import Denoiser, action_hidden, assemble,
 from vla_bench.policy.openvla.processor import FILE as PROCESSOR_FILE
 from vla_bench.policy.openvla.processor import read_processor
 from vla_bench.policy.precision import Precision
-from vla_bench.types import Array, Observation
+from vla_bench.policy.quantization.report import describe
+from vla_bench.types import Array, Observation, PrecisionReport
 
 Prompts = Sequence[Sequence[int]]
 
@@ -62,6 +63,7 @@ class Parts:
         tokens: Values of action tokens.
         chunk: Number of actions that are predicted at once.
         state_scaling, state_projector: Of the robot's state, where it is an input.
+        precision_report: What the precision came to.
     """
 
     conventions: Conventions
@@ -73,11 +75,18 @@ class Parts:
     chunk: int = 1
     state_scaling: Scaling | None = None
     state_projector: ScalarProjector | None = None
+    precision_report: PrecisionReport | None = None
 
     @property
     def slots(self) -> int:
         """Number of action positions of a chunk."""
         return self.chunk * self.scaling.size
+
+    def reported(self, precision: Precision, **further: nn.Module) -> Parts:
+        """Return the same checkpoint with the report of its precision; `further` are parts beside it."""
+        modules = {"": self.model, "proprio_projector": self.state_projector, **further}
+        present = {name: module for name, module in modules.items() if module is not None}
+        return replace(self, precision_report=describe(present, precision, self.model.device))
 
     def with_option(self, option: str, value: Any) -> Parts:
         """Return the same checkpoint under one other convention.
