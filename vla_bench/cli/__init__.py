@@ -14,12 +14,12 @@ from typing import Annotated
 import typer
 
 from vla_bench import __version__, catalog
-from vla_bench.cli import acting, bench, certify, machine, studies, things
+from vla_bench.cli import acting, bench, certify, demos, machine, offline, studies, things
 from vla_bench.cli.shared import app
 from vla_bench.errors import VlaBenchError
 from vla_bench.sim.opengl import asked_backend
 
-__all__ = ["acting", "app", "bench", "certify", "machine", "main", "studies", "things"]
+__all__ = ["acting", "app", "bench", "certify", "demos", "machine", "main", "offline", "studies", "things"]
 
 DataDirs = Annotated[list[Path] | None, typer.Option(help="Further folders with data of this kind.")]
 
