@@ -30,27 +30,34 @@ def act(
     arrays: Annotated[
         Path | None, typer.Option(help=".npz with pictures and proprioception by name.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="A precision of its card.")] = "fp32",
+    precision: Annotated[str | None, typer.Option(help="A precision of its card; default the first.")] = None,
     calls: Annotated[int, typer.Option(min=1, help="Calls that are timed, after a first one.")] = 3,
     as_json: AsJson = False,
 ) -> None:
     """Show a policy one picture: tokens, actions, the command to the simulator, and the time it took."""
+    import dataclasses
     import time
 
     from vla_bench.policy.asking import ask, observation_of, read_given
-    from vla_bench.policy.cards import load_policy
+    from vla_bench.policy.base import precision_report
+    from vla_bench.policy.cards import load_policy, read_card
 
+    precision = precision or read_card(policy).precisions[0]
     given = read_given(image or [], arrays)
     began = time.perf_counter()
     loaded = load_policy(policy, precision)
     load_s = time.perf_counter() - began
     seen = observation_of(loaded.spec, given, instruction)
-    answer = ask(loaded, seen, calls=calls)
+    answer, report = ask(loaded, seen, calls=calls), precision_report(loaded)
     if as_json:
-        head = {"policy": policy, "precision": precision, "load_s": load_s, **_seen(seen)}
+        numbers = None if report is None else dataclasses.asdict(report)
+        head = {"policy": policy, "precision": precision, "precision_report": numbers, "load_s": load_s}
+        head |= _seen(seen)
         print(json.dumps({**head, **answer.to_json()}, indent=2))
         return
     print(f"{policy} at {precision}, loaded in {load_s:.1f} s")
+    if report is not None:
+        print(report)
     for camera, picture in seen.images.items():
         height, width = picture.shape[:2]
         in_simulator = " × ".join(map(str, loaded.spec.image_px))

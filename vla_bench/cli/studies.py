@@ -56,6 +56,7 @@ def plan(
         return
     print(f"Study {made.study.folder_name}: {len(made.items)} episodes to run")
     print_rows(made.summary(), as_json=False)
+    _print_left_out(made.study)
     if any(row["variation"] != "none" for row in made.variations()):
         print_rows(made.variations(), as_json=False)
         for reason in dict.fromkeys(f"left out of {o.task_id}: {o.reason}" for o in made.omitted):
@@ -75,6 +76,7 @@ def run(
     from vla_bench.run.plan import make_plan
 
     made = make_plan(_study(locals()))
+    _print_left_out(made.study)
     folder = out or Path("results") / made.study.folder_name
     finished = run_with_progress(made, folder, sys.argv)
     print(f"vla-bench report {folder}")
@@ -101,6 +103,12 @@ def report(
     print(made.text())
     for file in made.files:
         print(f"written: {file}")
+
+
+def _print_left_out(study: Study) -> None:
+    """Say which pairs of policy and precision are not run because a card does not list them."""
+    for policy, precision in dict.fromkeys((arm.policy, arm.precision) for arm in study.left_out):
+        print(f"left out: {policy} at {precision}: its card does not list it")
 
 
 def _study(flags: dict[str, Any]) -> Study:

@@ -73,7 +73,7 @@ class Card(FileModel):
     family: str
     adapter: str = Field(pattern=r"^[\w.]+:\w+$")
     licence: str
-    precisions: tuple[str, ...] = ("fp32",)
+    precisions: tuple[str, ...] = Field(default=("fp32",), min_length=1)
     privileged: bool = False
     blind: bool = False
     deterministic: bool = True
@@ -107,13 +107,14 @@ def read_card(policy: str) -> Card:
     return card.model_copy(update={"options": {**card.options, card.argument: argument}})
 
 
-def load_policy(policy: str, precision: str = "fp32") -> Policy:
-    """Build a policy from its card.
+def load_policy(policy: str, precision: str | None = None) -> Policy:
+    """Build a policy from its card, at one of its precisions; by default the first.
 
     Raises:
         MissingCapabilityError: The card has no such precision, or the adapter's packages are not installed.
     """
     card = read_card(policy)
+    precision = precision or card.precisions[0]
     if precision not in card.precisions:
         raise MissingCapabilityError(
             f"policy {card.name!r} runs at {', '.join(card.precisions)}, not at {precision!r}"

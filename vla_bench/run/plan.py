@@ -112,6 +112,7 @@ class Plan:
             "plan_hash": self.hash,
             "summary": self.summary(),
             "variations": self.variations(),
+            "arms_left_out": [dataclasses.asdict(arm) for arm in self.study.left_out],
             "omitted": [dataclasses.asdict(omission) for omission in self.omitted],
             "items": [
                 {

@@ -1,12 +1,11 @@
 """What is compared: a study, said by a TOML file in `tasks/studies/` or by the same keys as flags.
 
-Nothing is looked up here; `plan.make_plan` says what is wrong with a study.
+Nothing but the precisions of cards is looked up here; `plan.make_plan` says what is wrong with a study.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +16,7 @@ from vla_bench import catalog
 from vla_bench.catalog import BudgetTable
 from vla_bench.config import FileModel, parse, read_toml
 from vla_bench.errors import DataError, UnknownNameError, VlaBenchError
+from vla_bench.run.arms import Crossed, cross, first_precision
 from vla_bench.types import Arm, TaskAxis
 
 ARM_LISTS = ("policies", "precisions", "pacings", "latencies", "chunks")
@@ -26,14 +26,15 @@ class ArmTable(FileModel):
     """One `[[arm]]` table: an arm that is written out instead of crossed."""
 
     policy: str
-    precision: str = "fp32"
+    precision: str | None = None
     pacing: str = "blocking"
     latency: str = "zero"
     chunk_executed: int | None = Field(default=None, gt=0)
 
     def arm(self) -> Arm:
         """The arm that the table describes."""
-        return Arm(**self.model_dump())
+        precision = self.precision or first_precision(self.policy)
+        return Arm(**{**self.model_dump(), "precision": precision})
 
 
 class Outputs(FileModel):
@@ -58,8 +59,8 @@ class Study(FileModel):
         task_axis: Keep only tasks that test one of these axes; empty keeps all.
         variations: Factors at levels, joined by `+`; "" is the unchanged task.
         uncertified: `refuse` variations without a certificate of feasibility, or `run` them all the same.
-        policies, precisions, pacings, latencies, chunks: Crossed with each other; `chunks` are executed chunk
-            lengths, empty for what each card says.
+        policies, precisions, pacings, latencies, chunks: Crossed with each other; `precisions` are empty for
+            the first of each card; `chunks` are executed chunk lengths, empty for what each card says.
         arm: Further arms, one by one.
         episodes: Episodes of each task and variation; None is as many as the suite declares.
         first_episode: Index of the first one: of an initial state where the suite has them, else a seed.
@@ -74,7 +75,7 @@ class Study(FileModel):
     variations: tuple[str, ...] = Field(default=("",), min_length=1)
     uncertified: Literal["refuse", "run"] = "refuse"
     policies: tuple[str, ...] = ()
-    precisions: tuple[str, ...] = Field(default=("fp32",), min_length=1)
+    precisions: tuple[str, ...] = ()
     pacings: tuple[str, ...] = Field(default=("blocking",), min_length=1)
     latencies: tuple[str, ...] = Field(default=("zero",), min_length=1)
     chunks: tuple[Annotated[int, Field(gt=0)], ...] = ()
@@ -88,9 +89,15 @@ class Study(FileModel):
     @property
     def arms(self) -> tuple[Arm, ...]:
         """The crossed arms, then the single ones, each once."""
-        lists = (self.policies, self.precisions, self.pacings, self.latencies, self.chunks or (None,))
-        crossed = itertools.starmap(Arm, itertools.product(*lists))
-        return tuple(dict.fromkeys([*crossed, *(table.arm() for table in self.arm)]))
+        return tuple(dict.fromkeys([*self._crossed().arms, *(table.arm() for table in self.arm)]))
+
+    @property
+    def left_out(self) -> tuple[Arm, ...]:
+        """The crossed arms whose policy has no such precision, while others of the study go on."""
+        return self._crossed().left_out
+
+    def _crossed(self) -> Crossed:
+        return cross(self.policies, self.precisions, self.pacings, self.latencies, self.chunks)
 
     @property
     def hash(self) -> str:
