@@ -12,6 +12,8 @@ from support.openvla import fair, recorded
 from vla_bench.policy.openvla.actions import ActionTokens, read_statistics
 from vla_bench.policy.openvla.checkpoint import Source, load_model
 from vla_bench.policy.openvla.decoding import greedy
+from vla_bench.policy.openvla.engine import Plain
+from vla_bench.policy.openvla.fast import Fast
 from vla_bench.policy.openvla.processor import read_processor
 from vla_bench.policy.openvla.prompts import with_empty
 from vla_bench.policy.precision import backend
@@ -63,8 +65,9 @@ def test_openvla_features_are_the_recorded_ones(path, loaded):
             close(model.see(pixels), data[f"{ex}_projected"], fair(path, "openvla/projected"))
 
 
+@pytest.mark.parametrize("road", [Plain, Fast])
 @pytest.mark.parametrize("path", recorded("openvla_e2e*.npz"))
-def test_openvla_tokens_logits_and_actions_are_the_recorded_ones(path, loaded):
+def test_openvla_tokens_logits_and_actions_are_the_recorded_ones(path, road, loaded):
     assert path is not None, "CI must have the recordings"
     folder = path.parent / "tiny"
     model, processor = loaded(path), read_processor(folder)
@@ -77,9 +80,8 @@ def test_openvla_tokens_logits_and_actions_are_the_recorded_ones(path, loaded):
             ids = with_empty(data[f"{ex}_input_ids"][0].tolist())
             assert ids == data[f"{ex}_input_ids_with_29871"][0].tolist()
             scaling = statistics.scaling(str(data[f"{ex}_unnorm_key"]), "action", "q99")
-            decoded = greedy(
-                model, torch.from_numpy(processor(data[f"{ex}_image"])[None]), [ids], scaling.size
-            )
+            pixels = torch.from_numpy(processor(data[f"{ex}_image"])[None])
+            decoded = road(model).tokens(pixels, [ids], scaling.size)
             logits = decoded.logits[0]
             np.testing.assert_array_equal(decoded.tokens[0], data[f"{ex}_generated_ids"])
             close(logits[:, first:last], data[f"{ex}_step_logits_action_range"], bound)
@@ -112,8 +114,9 @@ def test_openvla_batches_of_unequal_prompts_give_the_recorded_logits(path, loade
         close(logits, data["batch_last_logits"], fair(path, "openvla/batch logits, left padded"))
 
 
+@pytest.mark.parametrize("road", [Plain, Fast])
 @pytest.mark.parametrize("path", recorded("openvla_e2e*.npz"))
-def test_openvla_batched_decoding_gives_the_tokens_of_single_decoding(path, loaded):
+def test_openvla_batched_decoding_gives_the_tokens_of_single_decoding(path, road, loaded):
     assert path is not None, "CI must have the recordings"
     model, processor = loaded(path), read_processor(path.parent / "tiny")
     with np.load(path) as data:
@@ -121,5 +124,5 @@ def test_openvla_batched_decoding_gives_the_tokens_of_single_decoding(path, load
         pixels = torch.from_numpy(np.stack([processor(data[f"{ex}_image"]) for ex in names]))
         prompts = [data[f"{ex}_input_ids_with_29871"][0].tolist() for ex in names]
         steps = len(data[f"{names[0]}_generated_ids"])
-        found = greedy(model, pixels, prompts, steps).tokens
+        found = road(model).tokens(pixels, prompts, steps).tokens
         np.testing.assert_array_equal(found, np.stack([data[f"{ex}_generated_ids"] for ex in names]))

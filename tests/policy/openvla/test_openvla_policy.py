@@ -100,7 +100,8 @@ def test_a_card_declares_what_the_policy_sees_and_says(bridge, cards):
     assert chunk.actions.shape == (1, 7)
     assert np.abs(chunk.actions).max() <= 1
     assert chunk.actions[0, 6] in (-1.0, 1.0)
-    assert set(chunk.timings_ms) == {"preprocess", "inference", "postprocess"}
+    parts = {f"inference.{name}" for name in ("vision", "prefill", "decode")}
+    assert set(chunk.timings_ms) == {"preprocess", "inference", "postprocess", *parts}
 
 
 def test_the_same_observation_gives_the_same_action(bridge, cards):

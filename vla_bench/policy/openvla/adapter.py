@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from vla_bench import seeding
-from vla_bench.errors import ConventionError
+from vla_bench.errors import ConventionError, MissingDataError
 from vla_bench.policy import hub
 from vla_bench.policy.base import Choice, Explanation, PolicySpec, TokenAnswer
 from vla_bench.policy.cards import Card
+from vla_bench.policy.openvla import profiling
 from vla_bench.policy.openvla.checkpoint import Source, load_part
 from vla_bench.policy.openvla.conventions import (
     STATE_NAMES,
@@ -24,6 +25,7 @@ from vla_bench.policy.openvla.conventions import (
     read_conventions,
     to_commands,
 )
+from vla_bench.policy.openvla.engine import Engine, Generating, Plain
 from vla_bench.policy.openvla.heads import L1Head
 from vla_bench.policy.openvla.parallel import Denoiser
 from vla_bench.policy.openvla.parts import (
@@ -31,14 +33,17 @@ from vla_bench.policy.openvla.parts import (
     Decode,
     Inputs,
     Parts,
+    Prompts,
+    decode_tokens,
     l1_decoder,
     load,
     load_denoiser,
-    token_decoder,
 )
 from vla_bench.policy.openvla.prompts import PromptTokenizer, prompt
+from vla_bench.policy.openvla.random_weights import random_source
 from vla_bench.policy.openvla.telling import UNITS, choices, strangers
 from vla_bench.policy.precision import backend
+from vla_bench.policy.profile import Profile
 from vla_bench.types import ActionChunk, Array, Observation
 
 ARM_ACTION = 7
@@ -51,7 +56,7 @@ class OpenVlaPolicy:
     Args:
         parts: The loaded checkpoint.
         tokenize: Text → token ids.
-        decode: Inputs → normalised actions.
+        decode: Parts and inputs → normalised actions.
     """
 
     def __init__(self, parts: Parts, tokenize: Callable[[str], list[int]], decode: Decode) -> None:
@@ -68,7 +73,8 @@ class OpenVlaPolicy:
         )
 
     def reset(self, instruction: str, seed: int) -> None:
-        """Nothing to forget: the instruction comes with every observation, and decoding is greedy."""
+        """Forget the last action, which may draft the next; the instruction comes with every observation."""
+        self.parts.engine.reset()
 
     def act(self, observations: Sequence[Observation]) -> ActionChunk:
         """Return the (T, 7) actions for the newest observation."""
@@ -94,21 +100,28 @@ class OpenVlaPolicy:
         """
         return OpenVlaPolicy(self.parts.with_option(option, value), self._tokenize, self._decode)
 
+    def profile(self) -> Profile:
+        """Return what a call has to compute, and the same policy with transformers' own loop."""
+        return profiling.describe(self.parts, self._prompts, self._with(Generating(self.parts.model)))
+
+    def _with(self, engine: Engine) -> OpenVlaPolicy:
+        return OpenVlaPolicy(replace(self.parts, engine=engine), self._tokenize, self._decode)
+
     def commands(self, normalised: Array) -> Array:
         """(T, 7) in [−1, 1] as the model gave them → (T, 7) commands."""
         return to_commands(self.parts.scaling.unnormalise(normalised), self.parts.conventions)
 
     @torch.inference_mode()
     def _answer(self, observations: Sequence[Observation]) -> list[Explanation]:
-        marks = [time.perf_counter()]
-        inputs = self.parts.prepare(observations, [self._ids(seen.instruction) for seen in observations])
-        self._mark(marks)
-        decided = self._decode(inputs)
-        self._mark(marks)
+        watch = self.parts.engine.watch
+        watch.restart()
+        inputs = self.parts.prepare(observations, self._prompts(observations))
+        watch.mark("preprocess")
+        decided = self._decode(self.parts, inputs)
+        watch.mark("inference")
         commands = [self.commands(values) for values in decided.values]
-        self._mark(marks)
-        phases = ("preprocess", "inference", "postprocess")
-        timings = {name: 1e3 * (b - a) for name, (a, b) in zip(phases, pairwise(marks), strict=True)}
+        watch.mark("postprocess")
+        timings = watch.timings_ms
         return [self._told(decided, i, ActionChunk(c, timings)) for i, c in enumerate(commands)]
 
     def _told(self, decided: Decided, i: int, chunk: ActionChunk) -> Explanation:
@@ -117,20 +130,16 @@ class OpenVlaPolicy:
         remarks = () if ids is None else strangers(self.parts.tokens, ids)
         return Explanation(chunk, ids, values, physical, UNITS[self.parts.conventions.units], remarks)
 
-    def _ids(self, instruction: str) -> list[int]:
-        return self._tokenize(prompt(instruction, self.parts.conventions.prompt))
-
-    def _mark(self, marks: list[float]) -> None:
-        if self.parts.model.device.type == "cuda":
-            torch.cuda.synchronize(self.parts.model.device)
-        marks.append(time.perf_counter())
+    def _prompts(self, observations: Sequence[Observation]) -> Prompts:
+        template = self.parts.conventions.prompt
+        return [self._tokenize(prompt(seen.instruction, template)) for seen in observations]
 
 
 class OpenVlaTokenPolicy(OpenVlaPolicy):
     """OpenVLA where actions are tokens: also says which, and how sure it is (`base.TokenPolicy`)."""
 
     def __init__(self, parts: Parts, tokenize: Callable[[str], list[int]]) -> None:
-        super().__init__(parts, tokenize, token_decoder(parts))
+        super().__init__(parts, tokenize, decode_tokens)
         self.autoregressive = parts.conventions.head == "tokens"
 
     def encode_actions(self, actions: Array) -> NDArray[np.int64]:
@@ -144,7 +153,7 @@ class OpenVlaTokenPolicy(OpenVlaPolicy):
     ) -> TokenAnswer:
         """Answer the newest observation in tokens, chosen greedily from the whole vocabulary."""
         parts, seen = self.parts, observations[-1]
-        inputs = parts.prepare([seen], [self._ids(seen.instruction)])
+        inputs = parts.prepare([seen], self._prompts([seen]))
         prefix = None if forced is None else torch.from_numpy(forced.reshape(1, -1)).to(parts.model.device)
         decoded = parts.answer(inputs, prefix)
         log_probs = decoded.logits[0].float().log_softmax(-1)
@@ -167,7 +176,7 @@ class DiffusionPolicy:
 
     def __init__(self, parts: Parts, tokenize: Callable[[str], list[int]], denoiser: Denoiser) -> None:
         self._policy = OpenVlaPolicy(parts, tokenize, self._decode)
-        self._denoiser = denoiser
+        self._denoiser, self._tokenize = denoiser, tokenize
         self.spec, self.precision_report = self._policy.spec, parts.precision_report
         self.reset("", 0)
 
@@ -183,8 +192,13 @@ class DiffusionPolicy:
         """Act, and tell the actions before they became commands."""
         return self._policy.explain(observations)
 
-    def _decode(self, inputs: Inputs) -> Decided:
-        parts = self._policy.parts
+    def profile(self) -> Profile:
+        """Return what a call has to compute, and the same policy with transformers' own modules."""
+        parts = replace(self._policy.parts, engine=Plain(self._policy.parts.model))
+        plain = DiffusionPolicy(parts, self._tokenize, replace(self._denoiser, hidden=parts.engine.hidden))
+        return replace(self._policy.profile(), plain=plain)
+
+    def _decode(self, parts: Parts, inputs: Inputs) -> Decided:
         drawn = self._stream.standard_normal((1, parts.chunk, parts.scaling.size), dtype=np.float32)
         noise = torch.from_numpy(drawn).to(inputs.pixels)
         actions, _ = self._denoiser(parts.model, inputs.prompts, parts.visual(inputs), noise)
@@ -203,7 +217,7 @@ def build(card: Card, precision: str) -> OpenVlaPolicy | DiffusionPolicy:
     conventions, numbers = read_conventions(card), backend(precision)
     device = pick_device(conventions.device)
     numbers.require(device)
-    source = find(card, conventions)
+    source = find(card, conventions, device)
     tokenizer = PromptTokenizer(source.holding("tokenizer.json"))
     parts = load(source, conventions, card.chunk_predicted, numbers, device)
     _require_one_arm(card, parts)
@@ -215,7 +229,7 @@ def build(card: Card, precision: str) -> OpenVlaPolicy | DiffusionPolicy:
         head = L1Head(parts.model.config.hidden, parts.scaling.size)
         load_part(head, source, "action_head", numbers, device)
         parts = parts.reported(numbers, action_head=head)
-        return OpenVlaPolicy(parts, tokenizer, l1_decoder(parts, head))
+        return OpenVlaPolicy(parts, tokenizer, l1_decoder(head))
     return OpenVlaTokenPolicy(parts.reported(numbers), tokenizer)
 
 
@@ -230,15 +244,31 @@ def _require_one_arm(card: Card, parts: Parts) -> None:
             )
 
 
-def find(card: Card, conventions: Conventions) -> Source:
-    """Return the folders of the checkpoint that the user or the card names.
+def find(card: Card, conventions: Conventions, device: torch.device) -> Source:
+    """Return the folders of the checkpoint that the user or the card names, or one that is made up.
 
     Raises:
         MissingDataError: One is not on this machine.
     """
+    if conventions.weights == "random":
+        return random_source(_sizes(card, conventions), conventions.unnorm_key, device)
     folder = hub.named_folder(conventions.checkpoint) if conventions.checkpoint else hub.card_folder(card)
     base = hub.named_folder(conventions.base) if conventions.base else None
     return Source(folder, base)
+
+
+def _sizes(card: Card, conventions: Conventions) -> Path | None:
+    """Folder that says how large a made-up checkpoint is; None where the card says whose sizes it has."""
+    named = conventions.checkpoint or card.checkpoint.folder
+    folder = None if named is None else card.source.parent / Path(named).expanduser()
+    if folder is not None and folder.is_dir():
+        return folder
+    if conventions.architecture is None:
+        raise MissingDataError(
+            f"{card.source}: random weights need a checkpoint folder that says their sizes, "
+            "or the option 'architecture'"
+        )
+    return None
 
 
 def pick_device(name: str) -> torch.device:

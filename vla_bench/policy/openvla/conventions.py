@@ -48,6 +48,11 @@ class Conventions(FileModel):
         film: Whether the instruction modulates the vision towers.
         diffusion_trained, diffusion_steps: Length of the noise schedule, and how many of its steps are taken.
         control_hz: Frequency of the actions in the training data.
+        decode: How the passes are computed; the actions are the same. `static`: a cache that stays where it
+            is, and CUDA graphs. `speculative`: the same, and the last action drafts the next one. `plain`:
+            transformers' modules and a cache that grows. `generate`: transformers' own loop.
+        weights: `random` makes up a checkpoint, for measuring speed.
+        architecture: Whose sizes a made-up checkpoint has where no folder of the card's is on this machine.
         checkpoint: Folder or `owner/name[@revision]` that the user named instead of the card's.
         base: Folder of the model that an adapter belongs to.
         device: `auto` takes a GPU where there is one.
@@ -70,6 +75,9 @@ class Conventions(FileModel):
     diffusion_trained: int = Field(default=50, gt=0)
     diffusion_steps: int = Field(default=50, gt=0)
     control_hz: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    decode: Literal["static", "speculative", "plain", "generate"] = "static"
+    weights: Literal["checkpoint", "random"] = "checkpoint"
+    architecture: Literal["openvla-7b"] | None = None
     checkpoint: str | None = None
     base: str | None = None
     device: str = "auto"
@@ -102,6 +110,11 @@ def read_conventions(card: Card) -> Conventions:
     if card.chunk_predicted != 1 and conventions.head == "tokens":
         raise ConventionError(
             f"{card.source}: head = 'tokens' gives one action, the card says {card.chunk_predicted}"
+        )
+    if conventions.decode == "speculative" and conventions.head != "tokens":
+        raise ConventionError(
+            f"{card.source}: decode = 'speculative' drafts tokens one after the other; "
+            f"head = {conventions.head!r} gives them all at once"
         )
     if conventions.diffusion_steps > conventions.diffusion_trained:
         raise ConventionError(

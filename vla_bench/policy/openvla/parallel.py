@@ -7,7 +7,7 @@ itself, success falls from 97.6 % to under 60 %.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,11 +79,13 @@ class Denoiser:
         head: Predicts the noise.
         projector: Embeds noisy numbers.
         schedule: Which steps are taken.
+        hidden: Inputs of a pass and number of slots → hidden states at the slots.
     """
 
     head: DiffusionHead
     projector: ScalarProjector
     schedule: Ddim
+    hidden: Callable[[PassInputs, int], Tensor]
 
     def __call__(
         self, model: OpenVla, prompts: Sequence[Sequence[int]], visual: Tensor, noise: Tensor
@@ -99,6 +101,6 @@ class Denoiser:
             time = time_embedding(step, visual.shape[2]).to(visual)
             seen = torch.cat([visual, time.expand(len(visual), 1, -1)], dim=1)
             fill = self.projector(sample.reshape(len(sample), slots, 1))
-            hidden = action_hidden(model, assemble(model, prompts, seen, slots, fill), slots)
+            hidden = self.hidden(assemble(model, prompts, seen, slots, fill), slots)
             sample = self.schedule.step(self.head(hidden), step, sample)
         return sample, hidden

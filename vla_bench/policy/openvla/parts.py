@@ -22,10 +22,12 @@ from vla_bench.policy.openvla.actions import (
 from vla_bench.policy.openvla.checkpoint import Source, config_of, load_model, load_part, require_parts
 from vla_bench.policy.openvla.conventions import Conventions, robot_state
 from vla_bench.policy.openvla.decoding import Decoded, greedy
+from vla_bench.policy.openvla.engine import Engine
+from vla_bench.policy.openvla.engines import ENGINES
 from vla_bench.policy.openvla.frames import Frames
 from vla_bench.policy.openvla.heads import Ddim, DiffusionHead, L1Head, ScalarProjector
 from vla_bench.policy.openvla.model import OpenVla
-from vla_bench.policy.openvla.parallel import Denoiser, action_hidden, assemble, instruction_mean
+from vla_bench.policy.openvla.parallel import Denoiser, assemble, instruction_mean
 from vla_bench.policy.openvla.processor import FILE as PROCESSOR_FILE
 from vla_bench.policy.openvla.processor import read_processor
 from vla_bench.policy.precision import Precision
@@ -57,6 +59,7 @@ class Parts:
     Attributes:
         conventions: Of the card.
         model: With weights.
+        engine: What runs it.
         frames: Path of the pictures.
         statistics: By data set; `scaling` and `state_scaling` are those of one of them.
         scaling: Of the actions.
@@ -68,6 +71,7 @@ class Parts:
 
     conventions: Conventions
     model: OpenVla
+    engine: Engine
     frames: Frames
     statistics: Statistics
     scaling: Scaling
@@ -122,7 +126,7 @@ class Parts:
     def visual(self, inputs: Inputs) -> Tensor:
         """(B, N, hidden) what stands on the pictures' side of OFT's sequence."""
         language = instruction_mean(self.model, inputs.prompts) if self.conventions.film else None
-        seen = self.model.see(inputs.pixels, language)
+        seen = self.engine.see(inputs.pixels, language)
         if inputs.state is None or self.state_projector is None:
             return seen
         return torch.cat([seen, self.state_projector(inputs.state)[:, None]], dim=1)
@@ -130,7 +134,7 @@ class Parts:
     def hidden(self, inputs: Inputs) -> Tensor:
         """(B, slots, hidden) hidden states from which OFT reads its actions."""
         passed = assemble(self.model, inputs.prompts, self.visual(inputs), self.slots)
-        return action_hidden(self.model, passed, self.slots)
+        return self.engine.hidden(passed, self.slots)
 
     def answer(self, inputs: Inputs, forced: Tensor | None = None) -> Decoded:
         """Return the (B, slots) action tokens: one after the other, or all at once from OFT's hidden states.
@@ -140,6 +144,8 @@ class Parts:
             forced: (B, slots) ids that each next token follows; without effect where all are chosen at once.
         """
         if self.conventions.head == "tokens":
+            if forced is None:
+                return self.engine.tokens(inputs.pixels, inputs.prompts, self.slots)
             return greedy(self.model, inputs.pixels, inputs.prompts, self.slots, forced)
         logits = self.model.language_model.lm_head(self.hidden(inputs))
         return Decoded(logits.argmax(-1), logits)
@@ -162,24 +168,20 @@ class Decided:
     tokens: NDArray[np.integer] | None = None
 
 
-Decode = Callable[[Inputs], Decided]
+Decode = Callable[[Parts, Inputs], Decided]
 
 
-def token_decoder(parts: Parts) -> Decode:
+def decode_tokens(parts: Parts, inputs: Inputs) -> Decided:
     """Actions as tokens."""
-
-    def decode(inputs: Inputs) -> Decided:
-        tokens = parts.answer(inputs).tokens
-        values = parts.values(tokens)
-        return Decided(values, tokens.cpu().numpy().reshape(values.shape))
-
-    return decode
+    tokens = parts.answer(inputs).tokens
+    values = parts.values(tokens)
+    return Decided(values, tokens.cpu().numpy().reshape(values.shape))
 
 
-def l1_decoder(parts: Parts, head: L1Head) -> Decode:
+def l1_decoder(head: L1Head) -> Decode:
     """Regressed actions."""
 
-    def decode(inputs: Inputs) -> Decided:
+    def decode(parts: Parts, inputs: Inputs) -> Decided:
         return Decided(head(parts.hidden(inputs)).double().cpu().numpy())
 
     return decode
@@ -212,7 +214,8 @@ def load(
         load_part(projector, source, "proprio_projector", precision, device)
     frames = Frames(conventions, processor)
     tokens = ActionTokens(config.bins, config.vocabulary)
-    return Parts(conventions, model, frames, statistics, scaling, tokens, chunk, state, projector)
+    engine = ENGINES[conventions.decode](model)
+    return Parts(conventions, model, engine, frames, statistics, scaling, tokens, chunk, state, projector)
 
 
 def scalings(statistics: Statistics, conventions: Conventions) -> tuple[Scaling, Scaling | None]:
@@ -235,4 +238,5 @@ def load_denoiser(parts: Parts, source: Source, precision: Precision) -> Denoise
     load_part(head, source, "action_head", precision, model.device)
     projector = ScalarProjector(1, model.config.hidden)
     load_part(projector, source, "noisy_action_projector", precision, model.device)
-    return Denoiser(head, projector, Ddim(conventions.diffusion_trained, conventions.diffusion_steps))
+    schedule = Ddim(conventions.diffusion_trained, conventions.diffusion_steps)
+    return Denoiser(head, projector, schedule, parts.engine.hidden)
