@@ -14,6 +14,7 @@ from support.records import STUDY_HASH, make_header, make_record, make_session, 
 
 from vla_bench.errors import DataError, MissingDataError, VlaBenchError
 from vla_bench.run.records import (
+    Certificate,
     ErrorInfo,
     Inferences,
     Record,
@@ -198,6 +199,28 @@ def test_other_schemas_are_refused_with_a_sentence(tmp_path):
         (folder / "run.json").write_text(json.dumps({**header, "schema_version": version}))
         with pytest.raises(VlaBenchError, match=f"schema version {version}, .*{advice}"):
             read_run(folder)
+
+
+def test_headers_of_before_certificates_are_read(tmp_path):
+    made = [make_record()]
+    certificates = {"s/t|": Certificate(n=10, successes=9)}
+    folder = write_run(tmp_path / "run", made, certificates=certificates, published={"s/t": "a task"})
+    read = read_header(folder)
+    assert (read.certificates, read.published) == (certificates, {"s/t": "a task"})
+    table = json.loads((folder / "run.json").read_text())
+    del table["certificates"], table["published"]
+    (folder / "run.json").write_text(json.dumps(table))
+    older = read_header(folder)
+    assert (older.certificates, older.published) == ({}, {})
+
+
+def test_a_certificate_cannot_hold_more_successes_than_episodes(tmp_path):
+    folder = write_run(tmp_path / "run", [make_record()])
+    table = json.loads((folder / "run.json").read_text())
+    table["certificates"] = {"s/t|": {"n": 2, "successes": 3}}
+    (folder / "run.json").write_text(json.dumps(table))
+    with pytest.raises(DataError, match="3 successes of 2 episodes"):
+        read_header(folder)
 
 
 def test_folders_without_a_run_are_said_to_be_none(tmp_path):

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import vla_bench
+from vla_bench import catalog
 from vla_bench.run.plan import Plan
 from vla_bench.run.records import Assets, RunHeader, Session
 
@@ -31,7 +32,14 @@ def header_of(plan: Plan, session: Session) -> RunHeader:
         study=plan.study.model_dump(mode="json"),
         arms=plan.study.arms,
         sessions=(session,),
+        published=_published(plan),
     )
+
+
+def _published(plan: Plan) -> dict[str, str]:
+    """Task id → the published task that it mirrors."""
+    tasks = map(catalog.task, dict.fromkeys(item.episode.task_id for item in plan.items))
+    return {task.id: task.published for task in tasks if task.published}
 
 
 def describe_session(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field, NonNegativeInt, model_validator
 from pydantic_core import from_json
 
 from vla_bench.config import FileModel, parse
 from vla_bench.errors import DataError, MissingDataError
 from vla_bench.run.records.schema import check_schema
-from vla_bench.types import Arm
+from vla_bench.types import Arm, PrecisionReport
 
 HEADER_FILE = "run.json"
 
@@ -20,6 +21,13 @@ class Assets(FileModel):
 
     stand_ins: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+
+
+class Loaded(FileModel):
+    """What a policy's precision came to where it was loaded."""
+
+    policy: str
+    report: PrecisionReport
 
 
 class Session(FileModel):
@@ -33,6 +41,7 @@ class Session(FileModel):
         device: Where policies ran.
         assets: None where no suite needs any.
         fingerprint: Of golden frames and settled poses.
+        loaded: One for each policy and precision that has numbers to be precise about.
     """
 
     started_at: str
@@ -46,6 +55,20 @@ class Session(FileModel):
     gl_renderer: str | None = None
     assets: Assets | None = None
     fingerprint: str | None = None
+    loaded: tuple[Loaded, ...] = ()
+
+
+class Certificate(FileModel):
+    """How often the scripted expert solved a task under a variation when it was certified as feasible."""
+
+    n: NonNegativeInt
+    successes: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _not_more_successes_than_episodes(self) -> Certificate:
+        if self.successes > self.n:
+            raise ValueError(f"{self.successes} successes of {self.n} episodes")
+        return self
 
 
 class RunHeader(FileModel):
@@ -57,6 +80,8 @@ class RunHeader(FileModel):
         planned: Number of work items.
         arms: In the order of the study.
         sessions: The first, and those that continued it.
+        certificates: Those of what was planned, by `task_id|variation`; `task_id|` is the unvaried task.
+        published: Task id → the published task that it mirrors, where it mirrors one.
     """
 
     schema_version: Literal[1] = 1
@@ -67,6 +92,8 @@ class RunHeader(FileModel):
     study: dict[str, Any]
     arms: tuple[Arm, ...]
     sessions: tuple[Session, ...]
+    certificates: dict[str, Certificate] = Field(default_factory=dict)
+    published: dict[str, str] = Field(default_factory=dict)
 
 
 def read_header(folder: Path) -> RunHeader:

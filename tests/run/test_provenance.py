@@ -1,0 +1,26 @@
+import pytest
+from support.runs import plan_of
+from support.worlds import BRIDGE
+
+from vla_bench.run.provenance import describe_session, header_of
+
+
+def header(**keys):
+    return header_of(plan_of(policies=("noop",), episodes=1, **keys), describe_session(["x"]))
+
+
+def test_the_header_names_the_published_task_of_each_task_that_mirrors_one():
+    published = header(suites=("bridge",), task_axis=("language",)).published
+    assert len(published) == 6, "three pairs of prompts"
+    assert len(set(published.values())) == 3
+    assert published["bridge/lift_cheese"] == published["bridge/lift_red_chili_pepper"]
+
+
+def test_tasks_that_mirror_nothing_are_not_in_it():
+    assert BRIDGE.startswith("bridge_base/")
+    assert header(tasks=(BRIDGE,)).published == {}
+
+
+@pytest.mark.parametrize("field", ["certificates", "published"])
+def test_nothing_is_certified_or_mirrored_unless_said(field):
+    assert getattr(header(tasks=(BRIDGE,)), field) == {}
