@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.records import make_record
 
-from vla_bench.account.cells import best, by_task, outcomes, pairs, summarise
-from vla_bench.run.records import Inferences
+from vla_bench.account.cells import REFERENCE, best, by_task, certified, outcomes, pairs, summarise
+from vla_bench.run.records import Certificate, Inferences
 from vla_bench.types import Arm
 
 STATUSES = st.sampled_from(["success", "failure", "error", "absent"])
@@ -23,9 +23,13 @@ def suite_of(table):
     ]
 
 
+def summary(found, variation=""):
+    return summarise("s", variation, found, by_task(found), 0.95)
+
+
 def cells_of(table):
     found = outcomes(suite_of(table), [Arm(policy) for policy in table])
-    return {cell.arm.policy: cell for cell in summarise("s", found, 0.95)[0]}
+    return {cell.arm.policy: cell for cell in summary(found)[0]}
 
 
 def test_an_error_drops_the_episode_from_every_arm():
@@ -68,7 +72,7 @@ def test_every_record_is_counted_dropped_or_an_error_once(rows):
         mine = [record for record in records if record.arm == arm]
         sorted_out = [*own.counted.values(), *own.dropped, *own.errors]
         assert sorted(r.key for r in sorted_out) == sorted(r.key for r in mine)
-    of_suite, of_tasks = summarise("s", found, 0.95)
+    of_suite, of_tasks = summary(found)
     for position, cell in enumerate(of_suite):
         parts = [task_cells[position] for task_cells in of_tasks.values()]
         for quantity in ("n", "successes", "errors", "dropped"):
@@ -115,9 +119,23 @@ def test_frequencies_are_pooled_over_calls_and_seconds():
         make_record(index=1, inferences=fast, command_hz=8.0, task_s=10.0),
         make_record(index=2, inferences=Inferences(), command_hz=None),
     ]
-    (cell,) = summarise("s", outcomes(records, []), 0.95)[0]
+    (cell,) = summary(outcomes(records, []))[0]
     assert cell.policy_hz == pytest.approx(50.0), "the median call takes 20 ms"
     assert cell.command_hz == pytest.approx(3.5), "140 commands in 40 s"
     silent = [dataclasses.replace(records[2])]
-    (cell,) = summarise("s", outcomes(silent, []), 0.95)[0]
+    (cell,) = summary(outcomes(silent, []))[0]
     assert (cell.policy_hz, cell.command_hz) == (None, None)
+
+
+def test_cells_of_varied_places_say_the_variation():
+    found = outcomes([make_record(variation="visual.fog@3")], [])
+    (of_suite,), of_tasks = summary(found, "visual.fog@3")
+    assert of_suite.place == "s with visual.fog@3"
+    assert {task: cell.place for task, (cell,) in of_tasks.items()} == {"s/t": "s/t with visual.fog@3"}
+
+
+def test_a_certificate_is_a_cell_without_frequencies():
+    cell = certified("s/t", Certificate(n=10, successes=9), 0.95)
+    assert (cell.arm, cell.rate, cell.policy_hz, cell.bounds) == (REFERENCE, 0.9, None, None)
+    assert cell.interval is not None
+    assert cell.interval.low < 0.9 < cell.interval.high

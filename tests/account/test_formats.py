@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import re
 
@@ -21,7 +22,8 @@ LATEX_NAMES = {
 def table_of(*rows, bold=()):
     """Two columns of words and one of numbers."""
     return Table(
-        name="some_name", title="Title & more", caption="Caption: 50 %", header=("suite", "policy", "n"),
+        name="some_name", title="Title & more", caption=("Caption: 50 %", "Bold: it."),
+        header=("suite", "policy", "n"),
         rows=tuple((a, b, "1/2") for a, b in rows), text_columns=2, bold=frozenset(bold),
         numbers_header=("suite", "policy", "rate"), numbers=tuple((a, b, 0.1 + 0.2) for a, b in rows),
     )  # fmt: skip
@@ -71,7 +73,7 @@ def test_latex_is_booktabs_with_groups_and_bold_rows():
     assert text.count(r"\addlinespace") == 1
     assert r"\textbf{s\_1} & \textbf{b} & \textbf{1/2} \\" in text
     assert r"{}[s2 & a & 1/2 \\" in text, "a bracket after a line break would be its argument"
-    assert r"\caption{Caption: 50 \%}" in text
+    assert r"\caption{Caption: 50 \% Bold: it.}" in text
 
 
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4))
@@ -92,5 +94,44 @@ def test_text_groups_by_the_first_column_and_stars_the_best():
         "  b *     1/2",
         "s2",
         "  a       1/2",
-        "Caption: 50 %",
+        "Caption: 50 % Star: it.",
     ]
+    assert "50 %" not in to_text(table_of(("s1", "a")), 80, known={"Caption: 50 %"})
+
+
+def wide_table(columns, rows=2):
+    header = ("suite", "policy", *(f"column {i}" for i in range(columns)))
+    return dataclasses.replace(
+        table_of(), header=header, rows=tuple((f"s{r}", "a", *"x" * columns) for r in range(rows))
+    )
+
+
+def test_columns_that_do_not_fit_the_terminal_follow_in_a_block_of_their_own():
+    text = to_text(wide_table(9), 40)
+    table = text[: text.index("Caption")].splitlines()
+    assert max(map(len, table)) <= 40
+    heads = [line for line in table if line.startswith("  policy")]
+    assert (
+        " ".join(heads).split()
+        == " ".join(
+            f"policy  {' '.join(f'column {i}' for i in block)}" for block in ([0, 1, 2], [3, 4, 5], [6, 7, 8])
+        ).split()
+    )
+    assert table.count("s1") == 3, "each block has all rows"
+    assert to_text(wide_table(3), 5).count("policy") == 3, "one column is the least"
+
+
+def test_long_latex_tables_break_over_pages_under_repeated_heads():
+    text = to_latex(wide_table(2, rows=60)).splitlines()
+    assert text[0] == r"% \usepackage{booktabs,longtable}"
+    assert r"\begin{longtable}{lrr}" in text
+    assert text.count(r"policy & column 0 & column 1 \\") == 2, "on the first page and on the others"
+    assert text.count(r"\multicolumn{3}{@{}l}{s7}\\*") == 1
+    assert r"\begin{table}" not in text
+    assert r"\begin{longtable}{lrr}" not in to_latex(wide_table(2, rows=20))
+
+
+def test_wide_latex_tables_stand_on_a_turned_page():
+    assert r"\begin{sidewaystable}" in to_latex(wide_table(30))
+    assert r"\begin{landscape}" in to_latex(wide_table(30, rows=60))
+    assert r"\begin{table}" in to_latex(wide_table(5))

@@ -1,13 +1,15 @@
 import csv
+import os
 import subprocess
 import sys
 
 import pytest
 from support.records import make_record, make_session, write_run
+from support.worlds import ROOT
 
 from vla_bench.account.report import write_report
 from vla_bench.errors import MissingDataError, VlaBenchError
-from vla_bench.run.records import Assets, RecordWriter
+from vla_bench.run.records import Assets, Certificate, RecordWriter
 
 
 def runs_of(policies, *, suites=("libero_object",), tasks=2, episodes=5):
@@ -154,7 +156,7 @@ def test_fingerprints_that_differ_are_said(tmp_path):
 def test_columns_that_vary_are_shown_and_others_are_in_the_caption(tmp_path):
     one = write_report(write_run(tmp_path / "one", runs_of(("p", "q"))))
     assert "chunk" not in one.tables[0].header
-    assert "all arms: pacing blocking, latency zero" in one.tables[0].caption
+    assert "all arms: pacing blocking, latency zero" in one.tables[0].caption[0]
     made = [make_record(precision=p, chunk_executed=c) for p in ("bf16", "fp32") for c in (4, 8)]
     two = write_report(write_run(tmp_path / "two", made))
     assert two.tables[0].header[:4] == ("suite", "policy", "precision", "chunk")
@@ -203,7 +205,79 @@ def test_varied_episodes_never_enter_the_rate_of_the_unchanged_task(tmp_path):
     varied = [make_record("failure", policy="a", index=i, variation="visual.fog@3") for i in range(4)]
     folder = write_run(tmp_path / "run", [*varied, *plain])
     write_report(folder)
-    rows = {row["suite"]: (row["successes"], row["n"]) for row in read_csv(folder, "comparison")}
-    assert rows == {"s": ("4", "4"), "s with visual.fog@3": ("0", "4")}
-    tasks = {row["task"]: row["successes"] for row in read_csv(folder, "comparison_tasks")}
-    assert tasks == {"s/t": "4", "s/t with visual.fog@3": "0"}
+    assert [(row["suite"], row["successes"]) for row in read_csv(folder, "comparison")] == [("s", "4")]
+    assert [(row["task"], row["successes"]) for row in read_csv(folder, "comparison_tasks")] == [("s/t", "4")]
+    (row,) = read_csv(folder, "variations")
+    assert (row["suite"], row["successes"], row["n"]) == ("s with visual.fog@3", "0", "4")
+    (row,) = read_csv(folder, "variations_tasks")
+    assert (row["task"], row["successes"]) == ("s/t with visual.fog@3", "0")
+
+
+def varied_run(folder, **header):
+    """Two policies on two tasks of two axes, under factors at levels and a composition."""
+    variations = ("", "visual.fog@2", "visual.fog@4", "visual.blur@2", "physical.mass@1",
+                  "visual.fog@2+physical.mass@1")  # fmt: skip
+    made = [
+        make_record(
+            "failure" if (i + len(variation)) % 3 == 0 or policy == "b" else "success",
+            policy=policy, task=f"t{task}", index=i, variation=variation, task_axis=axis,
+        )
+        for policy in "ab" for task, axis in enumerate(("visual", "motion")) for i in range(4)
+        for variation in variations
+    ]  # fmt: skip
+    return write_run(folder, made, **header)
+
+
+def test_a_varied_run_has_rollups_and_curves_beside_the_comparison(tmp_path):
+    report = write_report(varied_run(tmp_path / "run"))
+    assert [table.name for table in report.tables] == [
+        "comparison", "task_axes", "factor_axes", "factors", "compositions", "factor_drops",
+        "comparison_pairs", "comparison_tasks", "variations", "variations_pairs", "variations_tasks",
+    ]  # fmt: skip
+    names = {path.name for path in report.files}
+    assert {"robustness_visual.pdf", "robustness_visual.png", "robustness_physical.pdf"} <= names
+    text = report.text(140)
+    assert "Success by factor and level" in text
+    assert text.count("Errors are not failures") == 1, "what captions share is said once"
+
+
+def test_long_tables_are_named_on_the_terminal_and_written_in_full(tmp_path):
+    made = [make_record(task=f"t{i}") for i in range(200)]
+    report = write_report(write_run(tmp_path / "run", made))
+    assert "Success by task: 200 rows, in comparison_tasks.md" in report.text(100)
+    assert len(read_csv(tmp_path / "run", "comparison_tasks")) == 200
+
+
+def test_varied_runs_give_the_same_bytes_again_in_any_process(tmp_path):
+    folder = varied_run(tmp_path / "run")
+    before = {path: path.read_bytes() for path in write_report(folder).files}
+    script = f"from vla_bench.account.report import write_report; write_report({str(folder)!r})"
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        environment["MPLCONFIGDIR"] = str(tmp_path)
+        (tmp_path / "matplotlibrc").write_text(f"font.size: 2{seed}\npdf.fonttype: 3\n")
+        subprocess.run([sys.executable, "-c", script], check=True, env=environment, cwd=ROOT)
+        assert {path: path.read_bytes() for path in before} == before
+
+
+def test_runs_that_hold_only_varied_episodes_have_a_report(tmp_path):
+    made = [make_record(variation="visual.fog@3", index=i) for i in range(3)]
+    report = write_report(write_run(tmp_path / "run", made))
+    assert [table.name for table in report.tables] == [
+        "factor_axes", "factors", "variations", "variations_tasks",
+    ]  # fmt: skip
+    assert not any(path.suffix == ".png" for path in report.files), "one level is no curve"
+
+
+def test_certificates_stand_below_the_arms_of_their_task(tmp_path):
+    certificates = {f"s/t{task}|": Certificate(n=5, successes=4 + task) for task in (0, 1)}
+    folder = varied_run(tmp_path / "run", certificates=certificates)
+    report = write_report(folder)
+    rows = [(row["task"], row["policy"], row["successes"]) for row in read_csv(folder, "comparison_tasks")]
+    assert rows[2::3] == [
+        ("s/t0", "scripted expert (certificate)", "4"), ("s/t1", "scripted expert (certificate)", "5")
+    ]  # fmt: skip
+    (table,) = [table for table in report.tables if table.name == "comparison_tasks"]
+    assert any("no upper bound" in sentence for sentence in table.caption)
+    (table,) = [table for table in report.tables if table.name == "comparison"]
+    assert not any("upper bound" in sentence for sentence in table.caption)

@@ -22,8 +22,11 @@ from vla_bench.account.statistics import (
     paired_difference,
     wilson,
 )
-from vla_bench.run.records import Record
+from vla_bench.run.records import Certificate, Record
 from vla_bench.types import Arm, Array, Episode
+
+# Stands beside the arms; it was not run here, so that it has neither precision nor pacing.
+REFERENCE = Arm("scripted expert (certificate)", "-", "-", "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +101,9 @@ def outcomes(records: Iterable[Record], arms: Sequence[Arm]) -> dict[Arm, Outcom
     return found
 
 
-def varied(name: str, record: Record) -> str:
-    """The name of a suite or task, with the variation that the record was made under."""
-    return f"{name} with {record.variation}" if record.variation else name
+def varied(name: str, variation: str) -> str:
+    """The name of a suite or task, with the variation that it was run under."""
+    return f"{name} with {variation}" if variation else name
 
 
 def by_task(found: dict[Arm, Outcomes]) -> dict[str, dict[Arm, Outcomes]]:
@@ -109,33 +112,39 @@ def by_task(found: dict[Arm, Outcomes]) -> dict[str, dict[Arm, Outcomes]]:
     tasks: defaultdict[str, dict[Arm, Outcomes]] = defaultdict(lambda: {arm: Outcomes() for arm in found})
     for arm, own in found.items():
         for record in chain(own.counted.values(), own.dropped, own.errors):
-            order[varied(record.task_id, record)] = record.task_index
+            order[record.task_id] = record.task_index
         for episode, record in own.counted.items():
-            tasks[varied(record.task_id, record)][arm].counted[episode] = record
+            tasks[record.task_id][arm].counted[episode] = record
         for record in own.dropped:
-            tasks[varied(record.task_id, record)][arm].dropped.append(record)
+            tasks[record.task_id][arm].dropped.append(record)
         for record in own.errors:
-            tasks[varied(record.task_id, record)][arm].errors.append(record)
+            tasks[record.task_id][arm].errors.append(record)
     return {task: tasks[task] for task in sorted(tasks, key=lambda task: (order[task], task))}
 
 
 def summarise(
-    suite: str, found: dict[Arm, Outcomes], confidence: float
+    suite: str,
+    variation: str,
+    found: dict[Arm, Outcomes],
+    tasks: dict[str, dict[Arm, Outcomes]],
+    confidence: float,
 ) -> tuple[list[Cell], dict[str, list[Cell]]]:
-    """Cells of a suite by arm, and of its tasks by task and arm."""
-    tasks = by_task(found)
+    """Cells of a suite under a variation by arm, and of its tasks (see `by_task`) by task and arm."""
     latencies_ms = {
         (task, arm): _latencies_ms(own.counted.values())
         for task, arms in tasks.items()
         for arm, own in arms.items()
     }
     of_tasks = {
-        task: [_cell(task, arm, own, latencies_ms[task, arm], confidence) for arm, own in arms.items()]
+        task: [
+            _cell(varied(task, variation), arm, own, latencies_ms[task, arm], confidence)
+            for arm, own in arms.items()
+        ]
         for task, arms in tasks.items()
     }
     of_suite = [
         _cell(
-            suite,
+            varied(suite, variation),
             arm,
             own,
             np.concatenate([np.zeros(0), *(latencies_ms[task, arm] for task in tasks)]),
@@ -144,6 +153,15 @@ def summarise(
         for arm, own in found.items()
     ]
     return of_suite, of_tasks
+
+
+def certified(place: str, certificate: Certificate, confidence: float) -> Cell:
+    """The reference's cell of a task."""
+    n, successes = certificate.n, certificate.successes
+    return Cell(
+        place=place, arm=REFERENCE, n=n, successes=successes, errors=0, dropped=0,
+        interval=wilson(successes, n, confidence), bounds=None, policy_hz=None, command_hz=None,
+    )  # fmt: skip
 
 
 def _cell(place: str, arm: Arm, own: Outcomes, latencies_ms: Array, confidence: float) -> Cell:

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 import textwrap
+from collections.abc import Container
 
 from vla_bench.account.tables import Table
 
@@ -16,6 +17,10 @@ _LATEX = {
 }  # fmt: skip
 # An underscore inside a word is no emphasis, and names are full of them.
 _MARKDOWN = re.compile(r"[\\`*|<>&\[\]~$!]|(?<![^\W_])_|_(?![^\W_])")
+
+
+_PAGE_ROWS = 45  # so many fit on a page,
+_PAGE_CHARACTERS = 140  # and so many beside each other in small print
 
 
 def latex_escape(text: str) -> str:
@@ -41,19 +46,29 @@ def to_markdown(table: Table) -> str:
     ]
     lines = [f"| {_aligned(row, widths, table.text_columns, ' | ')} |" for row in (header, rules, *rows)]
     return "\n".join(
-        [f"## {markdown_escape(table.title)}", "", *lines, "", markdown_escape(table.caption), ""]
+        [f"## {markdown_escape(table.title)}", "", *lines, "", markdown_escape(" ".join(table.caption)), ""]
     )
 
 
 def to_latex(table: Table) -> str:
-    """A `table` environment; the document needs the package booktabs."""
+    """A `table` environment; a `longtable` where the rows do not fit on a page; wide ones on a turned page.
+
+    The document needs the packages that the first line names.
+    """
+    return _latex_pages(table) if len(table.rows) > _PAGE_ROWS else _latex_float(table)
+
+
+def _latex_float(table: Table) -> str:
+    page, package = ("sidewaystable", ",rotating") if _is_wide(table) else ("table", "")
     lines = [
-        r"% \usepackage{booktabs}",
-        r"\begin{table}",
+        rf"% \usepackage{{booktabs,graphicx{package}}}",
+        rf"\begin{{{page}}}",
         r"\centering",
-        rf"\caption{{{latex_escape(table.caption)}}}",
-        rf"\label{{tab:{table.name.replace('_', '-')}}}",
-        rf"\begin{{tabular}}{{{'l' * table.text_columns}{'r' * (len(table.header) - table.text_columns)}}}",
+        rf"\caption{{{_caption(table)}}}",
+        rf"\label{{{_label(table)}}}",
+        # as it is, or made smaller until it fits
+        r"\resizebox{\ifdim\width>\linewidth \linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{_alignment(table.text_columns, len(table.header))}}}",
         r"\toprule",
         _latex_row(table.header),
         r"\midrule",
@@ -62,7 +77,45 @@ def to_latex(table: Table) -> str:
         if i and row[0] != table.rows[i - 1][0]:
             lines.append(r"\addlinespace")
         lines.append(_latex_row(row, bold=i in table.bold))
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", rf"\end{{{page}}}", ""])
+
+
+def _latex_pages(table: Table) -> str:
+    """Rows over pages, one column of the document; the first column stands above its rows."""
+    page, package = ("landscape", ",pdflscape") if _is_wide(table) else ("center", "")
+    columns = len(table.header) - 1
+    head = [r"\toprule", _latex_row(table.header[1:]), r"\midrule"]
+    lines = [
+        rf"% \usepackage{{booktabs,longtable{package}}}",
+        rf"\begin{{{page}}}\scriptsize\setlength{{\tabcolsep}}{{3pt}}\setlength{{\LTcapwidth}}{{\linewidth}}",
+        rf"\begin{{longtable}}{{{_alignment(table.text_columns - 1, columns)}}}",
+        rf"\caption{{{_caption(table)}}}\label{{{_label(table)}}}\\",
+        *head,
+        r"\endfirsthead",
+        *head,
+        r"\endhead",
+        rf"\midrule\multicolumn{{{columns}}}{{r}}{{continued}}\\",
+        r"\endfoot",
+        r"\bottomrule",
+        r"\endlastfoot",
+    ]
+    for i, row in enumerate(table.rows):
+        if i == 0 or row[0] != table.rows[i - 1][0]:
+            lines += [r"\addlinespace"] if i else []
+            # the star forbids a page break between a name and its rows
+            lines.append(rf"\multicolumn{{{columns}}}{{@{{}}l}}{{{latex_escape(row[0])}}}\\*")
+        lines.append(_latex_row(row[1:], bold=i in table.bold))
+    return "\n".join([*lines, r"\end{longtable}", rf"\end{{{page}}}", ""])
+
+
+def _is_wide(table: Table) -> bool:
+    """Whether the rows, without what may stand above them, are too wide for a page."""
+    columns = [[head, *cells] for head, *cells in zip(table.header, *table.rows, strict=True)][1:]
+    return sum(2 + max(map(len, column)) for column in columns) > _PAGE_CHARACTERS
+
+
+def _alignment(text_columns: int, columns: int) -> str:
+    return "l" * text_columns + "r" * (columns - text_columns)
 
 
 def to_csv(table: Table) -> str:
@@ -74,8 +127,11 @@ def to_csv(table: Table) -> str:
     return text.getvalue()
 
 
-def to_text(table: Table, width: int) -> str:
-    """The table for a terminal: the first column stands above its rows; a test's best rows have a star."""
+def to_text(table: Table, width: int, *, known: Container[str] = ()) -> str:
+    """The table for a terminal: the first column stands above its rows; a test's best rows have a star.
+
+    Columns that do not fit follow in a second block; sentences of the caption that are `known` are left out.
+    """
     marks = [" *" if i in table.bold else "" for i in range(len(table.rows))]
     rows = [
         [_one_line(row[1]) + mark, *map(_one_line, row[2:])]
@@ -83,13 +139,41 @@ def to_text(table: Table, width: int) -> str:
     ]
     header = list(table.header[1:])
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [table.title, "  " + _aligned(header, widths, table.text_columns - 1, "  ")]
-    for i, row in enumerate(rows):
-        if i == 0 or table.rows[i][0] != table.rows[i - 1][0]:
-            lines.append(_one_line(table.rows[i][0]))
-        lines.append("  " + _aligned(row, widths, table.text_columns - 1, "  "))
-    caption = table.caption.replace("Bold:", "Star:")
-    return "\n".join([*map(str.rstrip, lines), textwrap.fill(caption, width), ""])
+    lines = [table.title]
+    for columns in _blocks(widths, table.text_columns - 1, width):
+        some = [widths[c] for c in columns]
+        lines.append(_text_row([header[c] for c in columns], some, table.text_columns - 1))
+        for i, row in enumerate(rows):
+            if i == 0 or table.rows[i][0] != table.rows[i - 1][0]:
+                lines.append(_one_line(table.rows[i][0]))
+            lines.append(_text_row([row[c] for c in columns], some, table.text_columns - 1))
+    caption = " ".join(sentence for sentence in table.caption if sentence not in known)
+    told = textwrap.wrap(caption.replace("Bold:", "Star:"), width)
+    return "\n".join([*map(str.rstrip, lines), *told, ""])
+
+
+def _blocks(widths: list[int], text_columns: int, width: int) -> list[list[int]]:
+    """Indices of the columns that fit beside each other: all words in each block, as many numbers as fit."""
+    words = list(range(text_columns))
+    blocks = [words.copy()]
+    for column in range(text_columns, len(widths)):
+        taken = 2 + sum(2 + widths[c] for c in blocks[-1]) + widths[column]
+        if taken > width and len(blocks[-1]) > text_columns:
+            blocks.append(words.copy())
+        blocks[-1].append(column)
+    return blocks
+
+
+def _text_row(row: list[str], widths: list[int], text_columns: int) -> str:
+    return "  " + _aligned(row, widths, text_columns, "  ")
+
+
+def _caption(table: Table) -> str:
+    return latex_escape(" ".join(table.caption))
+
+
+def _label(table: Table) -> str:
+    return f"tab:{table.name.replace('_', '-')}"
 
 
 def _one_line(text: str) -> str:

@@ -7,18 +7,17 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from vla_bench.account import cells as of
-from vla_bench.account import formats, tables
-from vla_bench.account.cells import Cell, Pair
+from vla_bench.account import formats
+from vla_bench.account.assembly import assemble
+from vla_bench.account.figures import draw_curves
 from vla_bench.account.tables import Table
 from vla_bench.errors import VlaBenchError
 from vla_bench.run.records import Record, Run, RunHeader, Session, read_run
-from vla_bench.types import Arm
 
+_TERMINAL_ROWS = 150  # together; tables for which no room is left are only named
 FORMATS = {"md": formats.to_markdown, "csv": formats.to_csv, "tex": formats.to_latex}
 
 
@@ -39,54 +38,41 @@ class Report:
     def text(self, width: int | None = None) -> str:
         """The report for a terminal, `width` characters wide."""
         width = width or shutil.get_terminal_size((120, 24)).columns
-        lines = (textwrap.fill(line, width, subsequent_indent="  ") for line in self.header)
-        return "\n".join([*lines, "", *(formats.to_text(table, width) for table in self.tables)])
+        lines = [textwrap.fill(line, width, subsequent_indent="  ") for line in self.header]
+        lines.append("")
+        known: set[str] = set()
+        room = _TERMINAL_ROWS
+        for table in self.tables:
+            room -= len(table.rows)
+            if room < 0:
+                lines.append(f"{table.title}: {len(table.rows)} rows, in {table.name}.md\n")
+                room += len(table.rows)
+                continue
+            lines.append(formats.to_text(table, width, known=known))
+            known.update(table.caption)
+        return "\n".join(lines)
 
 
 def write_report(folder: str | Path) -> Report:
-    """Write the tables of a results folder into it, as Markdown, CSV and LaTeX; the run may be unfinished.
+    """Write a results folder's tables (Markdown, CSV, LaTeX) and curves (PDF, PNG) into it, finished or not.
 
     Raises:
         VlaBenchError: The folder holds no run that can be read, or cannot be written.
     """
     run = read_run(folder)
     header = tuple(header_lines(run))
-    made = make_tables(run)
-    files = []
-    for table in made:
-        for ending, render in FORMATS.items():
-            path = run.folder / f"{table.name}.{ending}"
-            try:
-                path.write_text(_heading(run, header, ending) + render(table), encoding="utf-8", newline="\n")
-            except OSError as error:
-                raise VlaBenchError(f"{path} cannot be written: {error.strerror}") from error
-            files.append(path)
-    return Report(run.folder, header, made, tuple(files))
-
-
-def make_tables(run: Run) -> tuple[Table, ...]:
-    """Rates by suite, paired differences where there are several arms, and rates by task."""
-    confidence = float(run.header.study["statistics"]["confidence"])
-    suite_cells: list[Cell] = []
-    task_cells: list[Cell] = []
-    pairs: list[Pair] = []
-    best: dict[str, Arm] = {}
-    for suite, records in _by_place(run).items():
-        found = of.outcomes(records, run.header.arms)
-        of_suite, of_tasks = of.summarise(suite, found, confidence)
-        suite_cells += of_suite
-        task_cells += chain.from_iterable(of_tasks.values())
-        compared = of.pairs(suite, found)
-        pairs += compared
-        if winner := of.best(compared, confidence):
-            best[suite] = winner
-    by_suite = tables.comparison(
-        suite_cells, best, place="suite", name="comparison", title="Success by suite", confidence=confidence
-    )
-    by_task = tables.comparison(
-        task_cells, {}, place="task", name="comparison_tasks", title="Success by task", confidence=confidence
-    )
-    return (by_suite, tables.differences(pairs), by_task) if pairs else (by_suite, by_task)
+    made = assemble(run)
+    files: list[Path] = []
+    try:
+        for table in made.tables:
+            for ending, render in FORMATS.items():
+                files.append(run.folder / f"{table.name}.{ending}")
+                text = _heading(run, header, ending) + render(table)
+                files[-1].write_text(text, encoding="utf-8", newline="\n")
+        files += draw_curves(made.curves, run.folder, made.confidence)
+    except OSError as error:
+        raise VlaBenchError(f"{error.filename or run.folder} cannot be written: {error.strerror}") from error
+    return Report(run.folder, header, made.tables, tuple(files))
 
 
 def header_lines(run: Run) -> Iterable[str]:
@@ -107,19 +93,6 @@ def header_lines(run: Run) -> Iterable[str]:
         yield f"{run.superseded} records were superseded by another record of the same episode and arm."
     yield from run.problems
     yield from _errors(run.records)
-
-
-def _by_place(run: Run) -> dict[str, list[Record]]:
-    """Records by suite and variation: suites in the order of the study, then those of single tasks.
-
-    A varied task is another task: its episodes never enter the rate of the unchanged one.
-    """
-    suites = [*run.header.study.get("suites", ()), *(record.suite for record in run.records)]
-    order = {suite: place for place, suite in enumerate(dict.fromkeys(suites))}
-    found: dict[str, list[Record]] = {}
-    for record in sorted(run.records, key=lambda record: (order[record.suite], record.variation)):
-        found.setdefault(of.varied(record.suite, record), []).append(record)
-    return found
 
 
 def _provenance(session: Session) -> Iterable[str]:
