@@ -69,5 +69,5 @@ def test_an_error_is_told_when_it_happens(tmp_path, policy, capfd):
     plan = policy("OSError('the server is gone')", at=4)
     assert run_with_progress(plan, tmp_path / "run", ["x"]) is True
     told = " ".join(capfd.readouterr().err.split())
-    assert f"error in {BRIDGE}#seed1, own: the server is gone" in told
+    assert f"error in {BRIDGE}#seed1, own at fp32: the server is gone" in told
     assert "0 succeeded, 2 failed, 1 errors" in told

@@ -194,6 +194,55 @@ def test_a_precision_or_package_that_is_missing_is_said_before_anything_runs(tmp
     assert not (tmp_path / "run").exists()
 
 
+LACKS = """
+import numpy as np
+from vla_bench.errors import MissingCapabilityError
+from vla_bench.policy.base import PolicySpec
+from vla_bench.types import ActionChunk, PrecisionReport
+
+class Made:
+    spec = PolicySpec()
+    def __init__(self, card, precision):
+        if precision == "bnb_int8":
+            raise MissingCapabilityError("this machine has no eight bits")
+        self.precision_report = PrecisionReport(precision, "own 1.0", "cpu", "bfloat16", parameters=7)
+    def reset(self, instruction, seed):
+        pass
+    def act(self, observations):
+        return ActionChunk(np.zeros((1, 7)))
+"""
+
+
+def test_what_a_machine_lacks_is_an_error_of_its_arm_alone(tmp_path, policy):
+    precisions = ("bf16", "bnb_int8")
+    policy("own", precisions=list(precisions))
+    (tmp_path / "policies/own_policy.py").write_text(LACKS)
+    plan = plan_of(**{**SMALL, "policies": ("own",), "precisions": precisions, "episodes": 2})
+    records = run(plan, tmp_path / "run")
+    assert [(r.seed, r.precision, r.status) for r in records] == [
+        (0, "bf16", "failure"), (0, "bnb_int8", "error"), (1, "bf16", "failure"), (1, "bnb_int8", "error"),
+    ]  # fmt: skip
+    errors = [record.error for record in records if record.error is not None]
+    assert {(e.type, e.message) for e in errors} == {
+        ("MissingCapabilityError", "this machine has no eight bits")
+    }
+    assert len({e.traceback for e in errors}) == 1
+    (loaded,) = read_run(tmp_path / "run").header.sessions[-1].loaded
+    assert (loaded.policy, loaded.report.precision, loaded.report.parameters) == ("own", "bf16", 7)
+    with pytest.raises(MissingCapabilityError, match="no eight bits"):
+        run(plan_of(**{**SMALL, "policies": ("own",), "precisions": ("bnb_int8",)}), tmp_path / "none")
+    assert not (tmp_path / "none").exists(), "nothing could have been run"
+
+
+def test_a_policy_that_does_not_fit_stops_the_run_whatever_else_is_lacking(tmp_path, policy):
+    policy("needy", act="pass")
+    (tmp_path / "policies/needy_policy.py").write_text("import a_model_that_is_not_installed")
+    policy("misfit", spec="action_size=8", actions="np.zeros((1, 8))")
+    with pytest.raises(ConventionError, match=r"the task takes \(T, 7\)"):
+        run(plan_of(**{**SMALL, "policies": ("needy", "noop", "misfit")}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_folder_of_another_study_is_refused_and_left_as_it_is(tmp_path):
     run(plan_of(**{**SMALL, "episodes": 1}), tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}

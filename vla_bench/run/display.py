@@ -18,7 +18,7 @@ from rich.progress import (
 
 from vla_bench.run.plan import Plan
 from vla_bench.run.provenance import header_of
-from vla_bench.run.records import Record, done_keys
+from vla_bench.run.records import Record, done_keys, read_header
 from vla_bench.run.runner import run_plan
 from vla_bench.run.session import begin_session
 
@@ -36,6 +36,7 @@ def run_with_progress(plan: Plan, folder: Path, command: Sequence[str]) -> bool:
     if done:
         console.print(f"{folder}: {done} of {len(keys)} episodes are done; continuing")
     counts: Counter[str] = Counter()
+    told: set[tuple[str, str]] = set()
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
@@ -46,10 +47,12 @@ def run_with_progress(plan: Plan, folder: Path, command: Sequence[str]) -> bool:
         def show(record: Record) -> None:
             counts[record.status] += 1
             progress.update(bar, advance=1, description=_totals(counts))
-            if record.error is not None:
-                progress.console.print(
-                    f"error in {record.episode.key}, {record.policy}: {record.error.message}"
-                )
+            if record.error is None:
+                return
+            arm = f"{record.policy} at {record.precision}"
+            if (arm, record.error.message) not in told:  # what a machine lacks, it lacks every time
+                told.add((arm, record.error.message))
+                progress.console.print(f"error in {record.episode.key}, {arm}: {record.error.message}")
 
         try:
             run_plan(plan, folder, header, show)
@@ -57,6 +60,8 @@ def run_with_progress(plan: Plan, folder: Path, command: Sequence[str]) -> bool:
             progress.stop()
             console.print(f"stopped; {_totals(counts)}; the same command continues")
             return False
+    for loaded in read_header(folder).sessions[-1].loaded:
+        console.print(f"{loaded.policy}: {loaded.report}")
     console.print(
         f"{folder}: {done + counts.total()} of {len(keys)} episodes are recorded; {_totals(counts)}"
     )

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from vla_bench import seeding
-from vla_bench.errors import ConventionError
-from vla_bench.policy.base import Policy
+from vla_bench.errors import ConventionError, MissingCapabilityError
+from vla_bench.policy.base import Policy, precision_report
 from vla_bench.policy.cards import Card, load_policy, read_card
 from vla_bench.run.plan import Plan, WorkItem
 from vla_bench.run.provenance import now
-from vla_bench.run.records import Record, RecordWriter, RunHeader, done_keys, open_run
+from vla_bench.run.records import Loaded, Record, RecordWriter, RunHeader, done_keys, open_run
 from vla_bench.run.rollout import Rollout, check_chunk, not_played, play
 from vla_bench.run.video import Video
 from vla_bench.types import CameraView, Episode, Simulation, Task
@@ -26,16 +26,18 @@ OnRecord = Callable[[Record], None]
 def run_plan(plan: Plan, folder: Path, header: RunHeader, on_record: OnRecord = lambda record: None) -> int:
     """Run what is not done yet and return the number of new records.
 
-    Conventions of every policy are compared with every suite's before the first episode. Ctrl-C leaves
-    complete records.
+    Conventions of every policy are compared with every suite's before the first episode. The episodes of a
+    policy that this machine cannot run at a precision are errors, as long as another can be run. Ctrl-C
+    leaves complete records.
 
     Raises:
         ConventionError: A policy and a suite do not fit.
+        MissingCapabilityError: This machine can run none of the policies.
         VlaBenchError: The folder holds something else, cannot be written, or a policy cannot be loaded.
     """
     with contextlib.closing(_Stage(plan)) as stage:
         stage.preflight()
-        header = open_run(folder, header)
+        header = open_run(folder, _with_loaded(header, stage.loaded()))
         fingerprint = header.sessions[-1].fingerprint
         done = done_keys(folder)
         todo = [item for item in plan.items if item.key not in done]
@@ -52,37 +54,62 @@ class _Stage:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._hash = plan.study.hash
         self._policies: dict[tuple[str, str], Policy] = {}
+        self._lacking: dict[tuple[str, str], MissingCapabilityError] = {}
         self._simulation: Simulation | None = None
         self._filmed = _filmed_keys(plan)
 
     def preflight(self) -> None:
-        """Load every policy and let each act once in the first task of each suite."""
+        """Load every policy and let each act once in the first task of each suite.
+
+        Raises:
+            ConventionError: A policy does not fit its card or a suite.
+            MissingCapabilityError: This machine can run none of them.
+        """
+        pairs = dict.fromkeys((arm.policy, arm.precision) for arm in self._plan.study.arms)
         first: dict[str, WorkItem] = {}
         for item in self._plan.items:
             first.setdefault(item.episode.task_id.partition("/")[0], item)
         for item in first.values():
             simulation = self._simulate(item.task())
             simulation.reset(item.episode)
-            for arm in self._plan.study.arms:
-                policy = self._policy(arm.policy, arm.precision)
-                check_card(policy, read_card(arm.policy))
-                check_conventions(simulation, policy, arm.policy)
-                _try_one_action(simulation, policy, arm.policy, item.episode)
+            for name, precision in [pair for pair in pairs if pair not in self._lacking]:
+                try:
+                    policy = self._policy(name, precision)
+                    check_card(policy, read_card(name))
+                    check_conventions(simulation, policy, name)
+                    _try_one_action(simulation, policy, name, item.episode)
+                except MissingCapabilityError as error:
+                    self._lacking[name, precision] = error
+        if len(self._lacking) == len(pairs):
+            raise next(iter(self._lacking.values()))
+
+    def loaded(self) -> tuple[Loaded, ...]:
+        """What the precisions of the loaded policies came to."""
+        found = ((name, precision_report(policy)) for (name, _), policy in self._policies.items())
+        return tuple(Loaded(policy=name, report=report) for name, report in found if report is not None)
 
     def run(self, item: WorkItem, folder: Path, fingerprint: str | None) -> Record:
-        """Run one item; a scene that cannot be built is an error of its episodes, not of the run."""
-        started, task, arm = now(), item.task(), item.arm
-        try:
-            simulation = self._simulate(task)
-        except Exception as error:
-            outcome = not_played(error)
-        else:
-            outcome = self._play(item, simulation, folder)
+        """Run one item.
+
+        A scene that cannot be built, or a policy that cannot run here, is an error of its episodes, not of
+        the run.
+        """
+        started = now()
         return Record.of(
-            arm=arm, episode=item.episode, task=task, study_hash=self._plan.study.hash, key=item.key,
-            worker="0", started_at=started, fingerprint=fingerprint, **outcome,
+            **self._outcome(item, folder), arm=item.arm, episode=item.episode, task=item.task(),
+            study_hash=self._hash, key=item.key, worker="0", started_at=started, fingerprint=fingerprint,
         )  # fmt: skip
+
+    def _outcome(self, item: WorkItem, folder: Path) -> dict[str, Any]:
+        if lacking := self._lacking.get((item.arm.policy, item.arm.precision)):
+            return not_played(lacking)
+        try:
+            simulation = self._simulate(item.task())
+        except Exception as error:
+            return not_played(error)
+        return self._play(item, simulation, folder)
 
     def _play(self, item: WorkItem, simulation: Simulation, folder: Path) -> dict[str, Any]:
         arm = item.arm
@@ -120,6 +147,12 @@ class _Stage:
         if (name, precision) not in self._policies:
             self._policies[name, precision] = load_policy(name, precision)
         return self._policies[name, precision]
+
+
+def _with_loaded(header: RunHeader, loaded: tuple[Loaded, ...]) -> RunHeader:
+    """The header whose last session says what was loaded."""
+    *before, last = header.sessions
+    return header.model_copy(update={"sessions": (*before, last.model_copy(update={"loaded": loaded}))})
 
 
 def _filmed_keys(plan: Plan) -> set[str]:
