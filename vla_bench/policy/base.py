@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_bench.errors import MissingCapabilityError
+from vla_bench.errors import ConventionError, MissingCapabilityError
 from vla_bench.types import ActionChunk, Array, Observation, PrecisionReport
 
 
@@ -103,12 +103,39 @@ class TokenPolicy(Policy, Protocol):
         ...
 
 
-def act_batch(policy: Policy, batch: Sequence[Sequence[Observation]]) -> list[ActionChunk]:
+class SeededBatchPolicy(Policy, Protocol):
+    """A policy that draws noise and serves many episodes at once.
+
+    What an episode's answer is drawn from follows from its seed and from its newest observation's time, never
+    from what else is in a batch or what was asked before.
+    """
+
+    def act_seeded(self, batch: Sequence[Sequence[Observation]], seeds: Sequence[int]) -> list[ActionChunk]:
+        """Return one chunk for each history; `seeds` are those that `reset` would be given."""
+        ...
+
+
+def act_batch(
+    policy: Policy, batch: Sequence[Sequence[Observation]], seeds: Sequence[int] = ()
+) -> list[ActionChunk]:
     """Serve many episodes with one policy.
+
+    Args:
+        policy: Who acts.
+        batch: The history of each episode.
+        seeds: Of the episodes; without effect where nothing is drawn.
 
     Raises:
         MissingCapabilityError: The policy keeps state of one episode between calls.
+        ConventionError: It draws noise, and there is not one seed for each episode.
     """
+    if hasattr(policy, "act_seeded"):
+        if len(seeds) != len(batch):
+            raise ConventionError(
+                f"{type(policy).__name__} draws noise: {len(batch)} episodes need as many seeds, "
+                f"found {len(seeds)}"
+            )
+        return policy.act_seeded(batch, seeds)  # type: ignore[attr-defined]
     if not hasattr(policy, "act_batch"):
         raise MissingCapabilityError(f"{type(policy).__name__} serves one episode at a time")
     return policy.act_batch(batch)  # type: ignore[attr-defined]
