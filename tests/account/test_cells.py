@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from support.records import make_record
 
 from vla_bench.account.cells import REFERENCE, best, by_task, certified, outcomes, pairs, summarise
-from vla_bench.run.records import Certificate, Inferences
+from vla_bench.run.records import ExpertRate, Inferences
 from vla_bench.types import Arm
 
 STATUSES = st.sampled_from(["success", "failure", "error", "absent"])
@@ -135,7 +135,7 @@ def test_cells_of_varied_places_say_the_variation():
 
 
 def test_a_certificate_is_a_cell_without_frequencies():
-    cell = certified("s/t", Certificate(n=10, successes=9), 0.95)
+    cell = certified("s/t", ExpertRate(n=10, successes=9), 0.95)
     assert (cell.arm, cell.rate, cell.policy_hz, cell.bounds) == (REFERENCE, 0.9, None, None)
     assert cell.interval is not None
     assert cell.interval.low < 0.9 < cell.interval.high

@@ -9,7 +9,7 @@ from support.worlds import ROOT
 
 from vla_bench.account.report import write_report
 from vla_bench.errors import MissingDataError, VlaBenchError
-from vla_bench.run.records import Assets, Certificate, RecordWriter
+from vla_bench.run.records import Assets, ExpertRate, RecordWriter
 
 
 def runs_of(policies, *, suites=("libero_object",), tasks=2, episodes=5):
@@ -237,7 +237,8 @@ def test_a_varied_run_has_rollups_and_curves_beside_the_comparison(tmp_path):
     names = {path.name for path in report.files}
     assert {"robustness_visual.pdf", "robustness_visual.png", "robustness_physical.pdf"} <= names
     text = report.text(140)
-    assert "Success by factor and level" in text
+    assert "Success by factor and level\n  policy" in text
+    assert "Success by suite and variation: 10 rows, in variations.md" in text, "the factors' table says it"
     assert text.count("Errors are not failures") == 1, "what captions share is said once"
 
 
@@ -270,7 +271,7 @@ def test_runs_that_hold_only_varied_episodes_have_a_report(tmp_path):
 
 
 def test_certificates_stand_below_the_arms_of_their_task(tmp_path):
-    certificates = {f"s/t{task}|": Certificate(n=5, successes=4 + task) for task in (0, 1)}
+    certificates = {f"s/t{task}|": ExpertRate(n=5, successes=4 + task) for task in (0, 1)}
     folder = varied_run(tmp_path / "run", certificates=certificates)
     report = write_report(folder)
     rows = [(row["task"], row["policy"], row["successes"]) for row in read_csv(folder, "comparison_tasks")]

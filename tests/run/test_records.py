@@ -14,8 +14,8 @@ from support.records import STUDY_HASH, make_header, make_record, make_session, 
 
 from vla_bench.errors import DataError, MissingDataError, VlaBenchError
 from vla_bench.run.records import (
-    Certificate,
     ErrorInfo,
+    ExpertRate,
     Inferences,
     Record,
     RecordWriter,
@@ -203,7 +203,7 @@ def test_other_schemas_are_refused_with_a_sentence(tmp_path):
 
 def test_headers_of_before_certificates_are_read(tmp_path):
     made = [make_record()]
-    certificates = {"s/t|": Certificate(n=10, successes=9)}
+    certificates = {"s/t|": ExpertRate(n=10, successes=9)}
     folder = write_run(tmp_path / "run", made, certificates=certificates, published={"s/t": "a task"})
     read = read_header(folder)
     assert (read.certificates, read.published) == (certificates, {"s/t": "a task"})

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from support.records import make_record
 from vla_bench.account.boards import Board, make_board
 from vla_bench.account.cells import by_task, outcomes
-from vla_bench.run.records import Certificate, Record
+from vla_bench.run.records import ExpertRate, Record
 
 STATUS = {"s": "success", "f": "failure", "e": "error"}
 AXES = {"t0": "visual", "t1": "visual", "t2": "motion"}
@@ -31,7 +31,7 @@ def records_of(
 
 
 def board_of(
-    *groups: Iterable[Record], certificates: dict[str, Certificate] | None = None, suite: str = "s"
+    *groups: Iterable[Record], certificates: dict[str, ExpertRate] | None = None, suite: str = "s"
 ) -> Board:
     """The board of some records."""
     made = [record for group in groups for record in group]
@@ -45,6 +45,6 @@ def board_of(
 
 def certificate(
     tasks: Iterable[str], variation: str = "", n: int = 10, successes: int = 9, suite: str = "s"
-) -> dict[str, Certificate]:
+) -> dict[str, ExpertRate]:
     """The same certificate for some tasks, as a header holds it."""
-    return {f"{suite}/{task}|{variation}": Certificate(n=n, successes=successes) for task in tasks}
+    return {f"{suite}/{task}|{variation}": ExpertRate(n=n, successes=successes) for task in tasks}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -62,8 +63,10 @@ def assemble(run: Run) -> Assembled:
         *([by_suite] if unvaried.suites or not varied.suites else []),
         *_rolled_up(run, boards, curves, confidence),
         *others,
-        *(_comparisons(varied, "variations", "suite and variation", confidence) if varied.suites else []),
     ]
+    if varied.suites:
+        details = _comparisons(varied, "variations", "suite and variation", confidence)
+        made += [dataclasses.replace(table, detail=True) for table in details]
     return Assembled(tuple(made), curves, confidence)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from vla_bench.account.cells import REFERENCE, Outcomes
-from vla_bench.run.records import Certificate, Record
+from vla_bench.run.records import ExpertRate, Record
 from vla_bench.types import TASK_AXES, Arm, TaskAxis
 
 
@@ -87,7 +87,7 @@ def make_board(
     suite: str,
     arms: Iterable[Arm],
     outcomes: Mapping[str, Mapping[str, Mapping[Arm, Outcomes]]],
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, ExpertRate],
 ) -> Board:
     """Count the outcomes of a suite, by variation, task and arm; certificates as a header holds them."""
     order: dict[str, tuple[int, TaskAxis | None]] = {}

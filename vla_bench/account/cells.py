@@ -22,7 +22,7 @@ from vla_bench.account.statistics import (
     paired_difference,
     wilson,
 )
-from vla_bench.run.records import Certificate, Record
+from vla_bench.run.records import ExpertRate, Record
 from vla_bench.types import Arm, Array, Episode
 
 # Stands beside the arms; it was not run here, so that it has neither precision nor pacing.
@@ -155,7 +155,7 @@ def summarise(
     return of_suite, of_tasks
 
 
-def certified(place: str, certificate: Certificate, confidence: float) -> Cell:
+def certified(place: str, certificate: ExpertRate, confidence: float) -> Cell:
     """The reference's cell of a task."""
     n, successes = certificate.n, certificate.successes
     return Cell(

@@ -43,13 +43,12 @@ class Report:
         known: set[str] = set()
         room = _TERMINAL_ROWS
         for table in self.tables:
-            room -= len(table.rows)
-            if room < 0:
+            if table.detail or len(table.rows) > room:
                 lines.append(f"{table.title}: {len(table.rows)} rows, in {table.name}.md\n")
-                room += len(table.rows)
-                continue
-            lines.append(formats.to_text(table, width, known=known))
-            known.update(table.caption)
+            else:
+                lines.append(formats.to_text(table, width, known=known))
+                known.update(table.caption)
+                room -= len(table.rows)
         return "\n".join(lines)
 
 

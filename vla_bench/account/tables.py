@@ -34,6 +34,7 @@ class Table:
         text_columns: So many columns from the left are words; the others are aligned right.
         bold: Indices of the rows that a test calls best.
         numbers_header, numbers: The CSV.
+        detail: Whether it spells out what another table condenses, and is written but not printed.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Table:
     bold: frozenset[int]
     numbers_header: tuple[str, ...]
     numbers: tuple[tuple[Number, ...], ...]
+    detail: bool = False
 
 
 def comparison(
@@ -182,7 +184,7 @@ def about_the_reference(arms: Sequence[Arm]) -> str:
         return ""
     return (
         f"{REFERENCE.policy[0].upper()}{REFERENCE.policy[1:]}: how often a script that sees the state solved "
-        "the same tasks when they were certified as feasible, a reference and no upper bound."
+        "the same tasks, from other seeds, when they were certified as feasible; a reference, no upper bound."
     )
 
 

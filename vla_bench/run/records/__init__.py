@@ -1,6 +1,6 @@
 """Records of a run: their schema, their lines, the folder that holds them."""
 
-from vla_bench.run.records.header import Assets, Certificate, Loaded, RunHeader, Session, read_header
+from vla_bench.run.records.header import Assets, ExpertRate, Loaded, RunHeader, Session, read_header
 from vla_bench.run.records.lines import decode, encode
 from vla_bench.run.records.reader import Run, done_keys, read_run
 from vla_bench.run.records.schema import SCHEMA_VERSION, ErrorInfo, Inferences, Record
@@ -9,8 +9,8 @@ from vla_bench.run.records.writer import RecordWriter, open_run
 __all__ = [
     "SCHEMA_VERSION",
     "Assets",
-    "Certificate",
     "ErrorInfo",
+    "ExpertRate",
     "Inferences",
     "Loaded",
     "Record",

@@ -58,14 +58,14 @@ class Session(FileModel):
     loaded: tuple[Loaded, ...] = ()
 
 
-class Certificate(FileModel):
-    """How often the scripted expert solved a task under a variation when it was certified as feasible."""
+class ExpertRate(FileModel):
+    """How often the scripted expert solved a task under a variation when that was certified as feasible."""
 
     n: NonNegativeInt
     successes: NonNegativeInt
 
     @model_validator(mode="after")
-    def _not_more_successes_than_episodes(self) -> Certificate:
+    def _not_more_successes_than_episodes(self) -> ExpertRate:
         if self.successes > self.n:
             raise ValueError(f"{self.successes} successes of {self.n} episodes")
         return self
@@ -92,7 +92,7 @@ class RunHeader(FileModel):
     study: dict[str, Any]
     arms: tuple[Arm, ...]
     sessions: tuple[Session, ...]
-    certificates: dict[str, Certificate] = Field(default_factory=dict)
+    certificates: dict[str, ExpertRate] = Field(default_factory=dict)
     published: dict[str, str] = Field(default_factory=dict)
 
 
