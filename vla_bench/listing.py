@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,6 +74,14 @@ def factors(axes: Sequence[str], *, wide: bool = False) -> list[Row]:
         }
         for factor in chosen
     ]
+
+
+def certificates(names: Sequence[str]) -> list[Row]:
+    """One row a certificate of the named suites (default: all that have some)."""
+    from vla_bench.axes.certificates import certificates as of_suite
+
+    rows = [row for name in names or catalog.suites() for row in of_suite(catalog.suite(name).name).values()]
+    return [{**dataclasses.asdict(row), "certified": row.certified} for row in rows]
 
 
 def policies() -> list[Row]:

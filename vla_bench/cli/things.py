@@ -14,18 +14,21 @@ from vla_bench.errors import UnknownNameError
 
 @app.command("list")
 def list_things(
-    kind: Annotated[str, typer.Argument(help="suites, tasks, factors, policies or studies.")] = "suites",
+    kind: Annotated[
+        str, typer.Argument(help="suites, tasks, factors, certificates, policies or studies.")
+    ] = "suites",
     suite: Suites = None,
     task_axis: Axes = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what exists: suites, tasks, factors, policies, studies."""
+    """List what exists: suites, tasks, factors, certificates, policies, studies."""
     from vla_bench import listing
 
     kinds = {
         "suites": listing.suites,
         "tasks": lambda: listing.tasks(words(suite), words(task_axis)),
         "factors": lambda: listing.factors(words(task_axis), wide=as_json),
+        "certificates": lambda: listing.certificates(words(suite)),
         "policies": listing.policies,
         "studies": listing.studies,
     }
