@@ -25,6 +25,7 @@ class Noun(FileModel):
 
     categories: tuple[str, ...]
     also: tuple[str, ...] = ()
+    plural: bool = False
     synonym: str
     attribute: str
     kind: str

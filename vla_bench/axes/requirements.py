@@ -5,11 +5,13 @@ Each says why a task does not meet it, or None; the BDDL problem alone decides.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from vla_bench.axes import scenery
 from vla_bench.axes.factors import Factor, factors
 from vla_bench.axes.lexicon import lexicon
+from vla_bench.axes.referring import described, landmarks
 from vla_bench.axes.texts import missing_text
 from vla_bench.axes.variation import VariationError, parse
 from vla_bench.bddl import Problem, read_problem
@@ -72,6 +74,14 @@ def _joint(problem: Problem) -> str | None:
     return None if scenery.jointed(problem) else f"its goal ({_goal(problem)}) names nothing with a joint"
 
 
+def _described_by_place(problem: Problem) -> str | None:
+    if described(problem, problem.language) is None:
+        return f"{problem.language!r} names no object on the workspace without saying where it is"
+    if len(landmarks(problem)) < 2:
+        return "there is no other thing with a word of its own"
+    return None
+
+
 def _relative_goal(problem: Problem) -> str | None:
     high = [p for p in problem.goal if p.name == "up"]
     return f"its goal ({_goal(problem)}) is an absolute height" if high else None
@@ -88,6 +98,7 @@ REQUIREMENTS: Mapping[str, Callable[[Problem], str | None]] = {
     "still_target": _still_target,
     "joint": _joint,
     "relative_goal": _relative_goal,
+    "described_by_place": _described_by_place,
 }
 
 
@@ -101,6 +112,8 @@ def refusal(
         MissingDataError: The task's files are not there.
     """
     problem = problem or read_problem(task.bddl)
+    # LIBERO's instructions are the names of its files, not what the files say
+    problem = dataclasses.replace(problem, language=task.instruction)
     for name in factor.needs:
         if name not in REQUIREMENTS:
             raise UnknownNameError("condition", name, REQUIREMENTS, where=str(factor.source))

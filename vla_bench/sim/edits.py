@@ -62,7 +62,8 @@ class Edits:
         tick: Called before every tick.
         canvas: Changes of what is drawn (lights, materials, textures).
         lens: What happens to a finished picture of any camera: (picture, camera, time_ns) → picture.
-        instruction: What the policy is told instead of the task's instruction.
+        instruction: What the policy is told instead of the task's instruction; a function composes it from
+            the start of the episode, after everything else has changed it.
         goal: What must hold instead of the problem's goal.
     """
 
@@ -72,7 +73,7 @@ class Edits:
     tick: tuple[World, ...] = ()
     canvas: tuple[Callable[[Canvas], None], ...] = ()
     lens: tuple[Callable[[Image, str, int], Image], ...] = ()
-    instruction: str | None = None
+    instruction: str | Callable[[MujocoSimulation], str] | None = None
     goal: tuple[Predicate, ...] | None = None
 
     def __add__(self, other: Edits) -> Edits:

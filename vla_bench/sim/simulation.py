@@ -72,6 +72,7 @@ class MujocoSimulation:
         self._mover = Mover(self.model, self.data, self.scene.problem.moving, str(task.bddl))
         self.edits = NO_EDITS
         self._unedited: ModelState | None = None
+        self._instruction: str | None = None
         self._indicators = Indicators(self.scene, self.model)
         self._observer = Observer(self.scene, self.model)
         self._window = Window(self.scene)
@@ -187,6 +188,8 @@ class MujocoSimulation:
             mujoco.mj_forward(model, data)
         if not np.array_equal(arm, data.qpos[self._arm_qpos]):
             self.controller.reset()
+        said = edits.instruction
+        self._instruction = said(self) if callable(said) else said
         if edits.goal is not None:
             self._judge.aim_at(edits.goal)
         self._window.dress(edits.canvas)
@@ -200,12 +203,13 @@ class MujocoSimulation:
         if self.edits.goal is not None:
             self._judge.aim_at(self.scene.problem.goal)
         self._window.dress(())
+        self._instruction = None
         self.edits = NO_EDITS
 
     @property
     def instruction(self) -> str:
         """What the policy is told."""
-        return self.task.instruction if self.edits.instruction is None else self.edits.instruction
+        return self.task.instruction if self._instruction is None else self._instruction
 
     @property
     def start_time_s(self) -> float:
