@@ -97,6 +97,12 @@ def refused(task: Task, variation: str) -> str | None:
     return "; ".join(found.shortcomings) + (f" ({found.reason})" if found.reason else "")
 
 
+def certificate(task: Task, variation: str) -> Certificate | None:
+    """What was measured of a task under a variation, passed or not; None if nothing, or on other files."""
+    found = certificates(task.suite).get((task.id, variation))
+    return found if found is not None and found.content == content_digest(task, variation) else None
+
+
 def certificates(suite: str) -> Mapping[tuple[str, str], Certificate]:
     """The certificates of a suite by (task id, variation); those of folders given by the user come first.
 

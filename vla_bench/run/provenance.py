@@ -11,8 +11,9 @@ from pathlib import Path
 
 import vla_bench
 from vla_bench import catalog
+from vla_bench.axes.certificates import certificate
 from vla_bench.run.plan import Plan
-from vla_bench.run.records import Assets, RunHeader, Session
+from vla_bench.run.records import Assets, ExpertRate, RunHeader, Session
 
 # Every distribution that changes pixels, physics or numbers.
 DISTRIBUTIONS = (
@@ -32,8 +33,19 @@ def header_of(plan: Plan, session: Session) -> RunHeader:
         study=plan.study.model_dump(mode="json"),
         arms=plan.study.arms,
         sessions=(session,),
+        certificates=_certificates(plan),
         published=_published(plan),
     )
+
+
+def _certificates(plan: Plan) -> dict[str, ExpertRate]:
+    """`task_id|variation` → how often the scripted expert solved it, where a certificate says so."""
+    found: dict[str, ExpertRate] = {}
+    for task_id, variation in dict.fromkeys((i.episode.task_id, i.episode.variation) for i in plan.items):
+        known = certificate(catalog.task(task_id), variation)
+        if known is not None:
+            found[f"{task_id}|{variation}"] = ExpertRate(n=known.n, successes=known.solved)
+    return found
 
 
 def _published(plan: Plan) -> dict[str, str]:
