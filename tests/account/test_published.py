@@ -64,6 +64,7 @@ def test_ours_and_the_papers_numbers_are_marked_apart_in_the_csv(mirrored):
     assert [row["world"] for row in rows if row["task"] == "Flip Pot Upright"] == [
         "simulation", *["published"] * 4
     ]  # fmt: skip
+    assert [(row["low"] != "", row["high"] != "") for row in rows[:2]] == [(True, True), (False, False)]
     openvla = next(row for row in rows if row["policy"] == "OpenVLA")
     assert (openvla["successes"], openvla["n"], openvla["precision"]) == ("8.0", "10", "")
 

@@ -56,6 +56,7 @@ def rollup(
         if counts and min(counts) < FEW
         else "",
         about_the_reference(arms),
+        "A cell has it where each of its tasks was certified." if REFERENCE in arms else "",
     ]
     return Table(
         name=name, title=title, caption=tuple(filter(None, sentences)),

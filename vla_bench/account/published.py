@@ -15,6 +15,7 @@ from pathlib import Path
 from vla_bench.account.axis_tables import cell_text
 from vla_bench.account.boards import Board, Tally, added
 from vla_bench.account.cells import REFERENCE
+from vla_bench.account.statistics import wilson
 from vla_bench.account.tables import (
     ARM_COLUMNS,
     Number,
@@ -23,6 +24,7 @@ from vla_bench.account.tables import (
     arm_label,
     arm_numbers,
     constant_columns,
+    ends,
     shown_columns,
 )
 from vla_bench.types import Arm
@@ -101,8 +103,10 @@ def published_table(board: Board, mirrored: Mapping[str, str], confidence: float
             for row in rows
         ),
         text_columns=2, bold=frozenset(),
-        numbers_header=("axis", "task", "world", "policy", *list(ARM_COLUMNS)[1:], "successes", "n", "rate"),
-        numbers=tuple(numbers for row in rows for numbers in _numbers(row, arms)),
+        numbers_header=(
+            "axis", "task", "world", "policy", *list(ARM_COLUMNS)[1:], "successes", "n", "rate", "low", "high",
+        ),
+        numbers=tuple(numbers for row in rows for numbers in _numbers(row, arms, confidence)),
     )  # fmt: skip
 
 
@@ -134,15 +138,18 @@ def _all(rows: Sequence[_Row]) -> _Row:
     )
 
 
-def _numbers(row: _Row, arms: Sequence[Arm]) -> list[tuple[Number, ...]]:
-    """Ours, then the paper's, a line each."""
+def _numbers(row: _Row, arms: Sequence[Arm], confidence: float) -> list[tuple[Number, ...]]:
+    """Ours, then the paper's, a line each; half credits have no interval."""
     place = (row.axis, row.title)
     ours = [
-        (*place, "simulation", *arm_numbers(arm), tally.successes, tally.n, tally.rate)
+        (
+            *place, "simulation", *arm_numbers(arm), tally.successes, tally.n, tally.rate,
+            *ends(wilson(tally.successes, tally.n, confidence)),
+        )
         for arm, tally in ((arm, row.tallies[arm]) for arm in arms)
-    ]
+    ]  # fmt: skip
     theirs = [
-        (*place, "published", policy, None, None, None, None, successes, row.n, successes / row.n)
+        (*place, "published", policy, None, None, None, None, successes, row.n, successes / row.n, None, None)
         for policy, successes in row.successes.items()
     ]
     return [*ours, *theirs]
