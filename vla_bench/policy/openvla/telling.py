@@ -41,7 +41,7 @@ def choices(parts: Parts) -> tuple[Choice, ...]:
         Choice("mirrored", "picture", said.mirrored, (not said.mirrored,), True),
         Choice("crop_area", "crop", said.crop_area, crops, True),
         Choice("prompt", "prompt", said.prompt, tuple(t for t in TEMPLATES if t != said.prompt), True),
-        Choice("unnorm_key", "normalisation key", used, keys, said.state),
+        Choice("unnorm_key", "normalisation", used, keys, said.state),
         Choice("units", "action scale", said.units, tuple(u for u in UNITS if u != said.units), False),
         Choice("gripper", "gripper", said.gripper, tuple(g for g in GRIPPERS if g != said.gripper), False),
     )
