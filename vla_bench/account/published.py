@@ -104,7 +104,8 @@ def published_table(board: Board, mirrored: Mapping[str, str], confidence: float
         ),
         text_columns=2, bold=frozenset(),
         numbers_header=(
-            "axis", "task", "world", "policy", *list(ARM_COLUMNS)[1:], "successes", "n", "rate", "low", "high",
+            "axis", "task", "world", "policy", *list(ARM_COLUMNS)[1:],
+            "successes", "n", "rate", "low", "high",
         ),
         numbers=tuple(numbers for row in rows for numbers in _numbers(row, arms, confidence)),
     )  # fmt: skip
