@@ -14,12 +14,24 @@ from typing import Annotated
 import typer
 
 from vla_bench import __version__, catalog
-from vla_bench.cli import acting, bench, certify, demos, machine, offline, studies, things
+from vla_bench.cli import acting, bench, bench_policy, certify, demos, machine, offline, studies, things
 from vla_bench.cli.shared import app
 from vla_bench.errors import VlaBenchError
 from vla_bench.sim.opengl import asked_backend
 
-__all__ = ["acting", "app", "bench", "certify", "demos", "machine", "main", "offline", "studies", "things"]
+__all__ = [
+    "acting",
+    "app",
+    "bench",
+    "bench_policy",
+    "certify",
+    "demos",
+    "machine",
+    "main",
+    "offline",
+    "studies",
+    "things",
+]
 
 DataDirs = Annotated[list[Path] | None, typer.Option(help="Further folders with data of this kind.")]
 

@@ -114,16 +114,31 @@ def load_policy(policy: str, precision: str | None = None) -> Policy:
         MissingCapabilityError: The card has no such precision, or the adapter's packages are not installed.
     """
     card = read_card(policy)
-    precision = precision or card.precisions[0]
+    return build_policy(card, precision or card.precisions[0])
+
+
+def build_policy(card: Card, precision: str) -> Policy:
+    """Build the policy of a card.
+
+    Raises:
+        MissingCapabilityError: The card has no such precision, or the adapter's packages are not installed.
+    """
     if precision not in card.precisions:
         raise MissingCapabilityError(
             f"policy {card.name!r} runs at {', '.join(card.precisions)}, not at {precision!r}"
         )
-    return _factory(card)(card, precision)
+    return factory(card)(card, precision)
 
 
-def _factory(card: Card) -> Callable[[Card, str], Policy]:
-    module_name, _, factory = card.adapter.partition(":")
+def factory(card: Card) -> Callable[[Card, str], Policy]:
+    """Import what builds the policies of a card.
+
+    Raises:
+        DataError: There is no such module.
+        MissingCapabilityError: A package that it needs is not installed.
+        UnknownNameError: The module has no such function.
+    """
+    module_name, _, name = card.adapter.partition(":")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -132,7 +147,7 @@ def _factory(card: Card) -> Callable[[Card, str], Policy]:
         raise MissingCapabilityError(
             f"policy {card.name!r} needs the package {error.name!r}: pip install 'vla-bench[{card.family}]'"
         ) from error
-    if not hasattr(module, factory):
+    if not hasattr(module, name):
         known = [n for n in vars(module) if not n.startswith("_")]
-        raise UnknownNameError("adapter", factory, known, where=str(card.source))
-    return getattr(module, factory)
+        raise UnknownNameError("adapter", name, known, where=str(card.source))
+    return getattr(module, name)

@@ -6,6 +6,7 @@ to start than to run. Elsewhere than on CUDA, functions are called as they are.
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -109,7 +110,9 @@ def _waits(function: Function, inputs: tuple[Tensor, ...]) -> str | None:
     Recording would fail as well, but leave the allocator waiting for its end.
     """
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this mode is a prototype
+        torch.cuda.set_sync_debug_mode("error")
     try:
         function(*inputs)
     except RuntimeError as error:

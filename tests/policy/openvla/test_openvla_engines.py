@@ -56,6 +56,17 @@ def test_every_engine_gives_the_tokens_of_the_plain_one(model, pixels, expected,
         torch.testing.assert_close(found.logits, expected[len(prompts)].logits, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("engine", [Plain, Fast, Generating])
+def test_an_end_of_text_token_does_not_end_the_action(tmp_path, pixels, engine):
+    model = load_model(Source(write_checkpoint(tmp_path / "m", seed=3)), backend("fp32"), CPU)
+    first = int(Plain(model).tokens(pixels[:1], SINGLE, 1).tokens[0, 0])
+    head = model.language_model.lm_head.weight.data
+    head[[first, 2]] = head[[2, first]]
+    found = engine(model).tokens(pixels[:1], SINGLE, STEPS)
+    assert found.tokens[0, 0] == 2
+    assert found.tokens.shape == (1, STEPS)
+
+
 def test_a_batch_of_equal_lengths_needs_no_mask_and_gives_the_same(model, pixels):
     prompts = SINGLE * 3
     found = Fast(model).tokens(pixels, prompts, STEPS)

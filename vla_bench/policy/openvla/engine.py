@@ -80,6 +80,12 @@ class Plain:
 class Generating(Plain):
     """transformers' `generate`, as the original calls it: what a faster road is compared with."""
 
+    def __init__(self, model: OpenVla) -> None:
+        super().__init__(model)
+        # what a call leaves open is taken from here; generation must not end before the action does
+        settings: Any = model.language_model.generation_config
+        settings.eos_token_id = None
+
     @torch.inference_mode()
     def tokens(self, pixels: Tensor, prompts: Prompts, steps: int) -> Decoded:
         """See `Engine`; an end-of-text token does not end it."""

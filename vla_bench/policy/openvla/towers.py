@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.attention import sdpa_kernel
 
+from vla_bench.policy.openvla.llama import KERNELS
 from vla_bench.policy.openvla.model import OpenVla
 
 
@@ -20,6 +22,10 @@ class Towers:
 
     def __call__(self, pixels: Tensor, language: Tensor | None = None) -> tuple[Tensor]:
         """(B, channels, H, W) and, with FiLM, (B, hidden) → (B, visual tokens, hidden)."""
+        with sdpa_kernel(KERNELS):
+            return (self._see(pixels, language),)
+
+    def _see(self, pixels: Tensor, language: Tensor | None) -> Tensor:
         towers = self._model.vision_backbone.towers
         batch, channels, *size = pixels.shape
         pictures = channels // (3 * len(towers))
@@ -36,4 +42,4 @@ class Towers:
             features = [towers[0](each[0], words), second]
             here.wait_stream(self._beside)
         seen = torch.cat(features, dim=2)
-        return (self._model.projector(seen.reshape(batch, -1, seen.shape[2])),)
+        return self._model.projector(seen.reshape(batch, -1, seen.shape[2]))
