@@ -1,0 +1,1 @@
+"""Diffusion Policy with a convolutional network, read from its official checkpoints and from LeRobot's."""

@@ -1,0 +1,113 @@
+"""Instructions as numbers: learnt vectors of words, or a frozen DistilBERT."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vla_bench.errors import ConventionError, DataError, MissingDataError
+from vla_bench.policy.tensors import read_json
+
+
+class Words(nn.Module):
+    """The sum of learnt vectors: one for each word, and one for each two neighbours, which carry the order.
+
+    A vector is found by a checksum, so there is no list of words and no word is unknown; one that training
+    never saw has a vector that training never moved.
+
+    Args:
+        buckets: Number of vectors.
+        size: Their length.
+    """
+
+    def __init__(self, buckets: int, size: int) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag(buckets, size, mode="sum")
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        """B texts → (B, size)."""
+        places = [self._places(text) for text in texts]
+        counts = [0, *(len(each) for each in places[:-1])]
+        device = self.table.weight.device
+        flat = torch.tensor([place for each in places for place in each], device=device, dtype=torch.long)
+        return self.table(flat, torch.tensor(counts, device=device).cumsum(0))
+
+    def _places(self, text: str) -> list[int]:
+        words = re.findall(r"\w+", text.lower())
+        pairs = [f"{a} {b}" for a, b in pairwise(words)]
+        return [zlib.crc32(each.encode()) % self.table.num_embeddings for each in [*words, *pairs]]
+
+
+class DistilBert(nn.Module):
+    """The sum of the last hidden states of a frozen DistilBERT, special tokens included.
+
+    Texts are encoded one by one: padding would be summed too.
+
+    Args:
+        folder: With `config.json`, `model.safetensors` and `tokenizer.json`.
+
+    Raises:
+        MissingDataError: A file is not there.
+        DataError: A file cannot be used.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer
+        from transformers import DistilBertConfig, DistilBertModel
+
+        super().__init__()
+        for name in ("config.json", "model.safetensors", "tokenizer.json"):
+            if not (folder / name).is_file():
+                raise MissingDataError(f"{folder / name}: no such file of DistilBERT")
+        config = read_json(folder / "config.json")
+        kind = config.get("model_type") if isinstance(config, dict) else None
+        if kind != "distilbert":
+            raise DataError(folder / "config.json", f"is of a model {kind!r}, expected 'distilbert'")
+        try:
+            self.model: Any = DistilBertModel.from_pretrained(
+                folder, config=DistilBertConfig.from_dict(config), local_files_only=True,
+                use_safetensors=True, attn_implementation="eager",
+            )  # fmt: skip
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # a damaged file raises anything
+            raise DataError(folder, f"is not a DistilBERT that can be used: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(self.model.config.max_position_embeddings)
+        self._known: dict[str, Tensor] = {}
+        self.requires_grad_(False).eval()
+
+    @property
+    def size(self) -> int:
+        """Numbers that a text becomes."""
+        return self.model.config.dim
+
+    def require(self, size: int) -> None:
+        """Compare with what a policy was trained on.
+
+        Raises:
+            ConventionError: The policy takes another number of numbers.
+        """
+        if self.size != size:
+            raise ConventionError(
+                f"the policy takes an instruction as {size} numbers, DistilBERT gives {self.size}"
+            )
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        """B texts → (B, size)."""
+        return torch.stack([self._encoded(text) for text in texts])
+
+    def _encoded(self, text: str) -> Tensor:
+        if text not in self._known:
+            if len(self._known) > 4096:
+                self._known.clear()
+            ids = torch.tensor([self._tokenizer.encode(text).ids], device=self.model.device)
+            with torch.inference_mode():
+                self._known[text] = self.model(input_ids=ids).last_hidden_state[0].sum(0)
+        return self._known[text]
