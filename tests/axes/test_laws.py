@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.varied import digest, episode, pixel_digest, state_digest, varied
+from support.varied import VIEWS, digest, episode, pixel_digest, state_digest, varied
 from support.worlds import BRIDGE, ROOT, needs_libero, python
 
 from vla_bench import catalog
@@ -97,7 +97,7 @@ def test_another_process_draws_and_sees_the_same(task_id):
     simulation.close()
     code = (
         f"import json, sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
-        "from support.varied import digest, episode, varied\n"
+        "from support.varied import VIEWS, digest, episode, varied\n"
         f"names = {list(reversed(names))!r}\n"  # in another order
         f"print(json.dumps({{v: digest(varied({task_id!r}), episode({task_id!r}, v, 2), 5) for v in names}}))"
     )
@@ -116,6 +116,20 @@ def test_another_seed_draws_something_else(name):
         simulation.reset(episode(BRIDGE, f"{name}@2", seed))
         drawn.add(json.dumps(simulation.drawn[name], sort_keys=True))
     assert (len(drawn) == 1) == (name in fixed)
+
+
+@pytest.mark.parametrize("task_id", ["bridge/cup_from_counter_into_sink", "bridge_base/lift_the_eggplant"])
+def test_no_light_is_so_bright_that_pale_things_become_one(task_id):
+    simulation = varied(task_id)
+
+    def clipped(variation, seed):
+        simulation.reset(episode(task_id, variation, seed))
+        images = simulation.observe(VIEWS).images
+        return max(float((image == 255).any(axis=-1).mean()) for image in images.values())
+
+    for seed in range(6):
+        for level in (2, 5):
+            assert clipped(f"visual.lighting@{level}", seed) < clipped("", seed) + 0.05
 
 
 def test_noise_is_new_in_every_picture_and_differs_between_cameras_and_seeds():

@@ -117,7 +117,7 @@ def write_factors(
         raise VlaBenchError(f"no factor of {', '.join(patterns)} can be drawn on {task.id}: {reasons}")
     rows = [
         Row(
-            _label(factor(name)),
+            label(factor(name)),
             {_caption(factor(name), level): drawn.get(level) for level in _numbers(levels)},
         )
         for name, drawn in made.pictures.items()
@@ -175,7 +175,8 @@ def _at_levels(
     return drawn
 
 
-def _label(factor: Factor) -> str:
+def label(factor: Factor) -> str:
+    """What a factor is called beside its row of pictures."""
     quantities = [f"{name.replace('_', ' ')} ({q.unit})" for name, q in factor.quantities.items()]
     return "\n".join([factor.title, factor.id, "", *quantities])
 
