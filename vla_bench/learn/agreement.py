@@ -7,6 +7,7 @@ not demonstrated and does not count.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,7 @@ def share(hits: NDArray[np.bool_], counts: NDArray[np.bool_], episode: NDArray[n
     return Share(int(ks.sum()), int(ns.sum()), low, high)
 
 
-def interval(ks: Array, ns: Array) -> tuple[float, float]:
+def interval(ks: NDArray[Any], ns: NDArray[Any]) -> tuple[float, float]:
     """95 % interval of Σk/Σn from E > 1 clusters: Clopper–Pearson with the effective number of trials.
 
     That number is n over the design effect, corrected for having only E clusters (Korn and Graubard 1998);
@@ -132,7 +133,8 @@ def divergence(reference: Answers, other: Answers, *, forced: bool) -> tuple[flo
     assert reference.log_probs is not None
     assert other.log_probs is not None
     p, q = _normalised(reference.log_probs), _normalised(other.log_probs)
-    terms = np.where(np.isneginf(p), 0.0, np.exp(p) * (p - q)).sum(-1)
+    impossible = np.isneginf(p)  # adds nothing, whatever the other says
+    terms = (np.exp(p) * (np.where(impossible, 0.0, p) - np.where(impossible, 0.0, q))).sum(-1)
     flat = terms.reshape(len(terms), -1)
     comparable = np.ones(flat.shape, bool)
     if reference.autoregressive and not forced:

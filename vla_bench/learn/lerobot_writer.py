@@ -96,7 +96,7 @@ class Recording:
             )
 
     def _resume(self) -> None:
-        """Read what is there, and bring the files that follow from it up to date."""
+        """Read what is there, throw away what no row names, and write anew what follows from the rows."""
         episodes = self.folder / names.EPISODES.format(**names.place(0))
         for row in read_rows(episodes) if episodes.is_file() else []:
             file = self.folder / names.DATA.format(**names.place(row["episode_index"]))
@@ -105,7 +105,20 @@ class Recording:
             self._rows.append(row)
             self._tasks.setdefault(row["tasks"][0], len(self._tasks))
             self.tried[row[names.KEY]] = KEPT
+        self._sweep()
         self._write_summary()
+
+    def _sweep(self) -> None:
+        """Remove files of an episode that never became one: LeRobot reads every file that it finds."""
+        named = set()
+        for index in range(len(self._rows)):
+            at = names.place(index)
+            named.add(self.folder / names.DATA.format(**at))
+            for camera in self.layout.cameras:
+                named.add(self.folder / names.VIDEOS.format(video_key=names.IMAGES + camera, **at))
+        for file in (*self.folder.glob("data/*/*"), *self.folder.glob("videos/*/*/*")):
+            if file not in named:
+                file.unlink()
 
     def _add(self, key: str, task_id: str, instruction: str, draft: Draft) -> None:
         index = len(self._rows)

@@ -156,7 +156,7 @@ class OpenVlaTokenPolicy(OpenVlaPolicy):
         inputs = parts.prepare([seen], self._prompts([seen]))
         prefix = None if forced is None else torch.from_numpy(forced.reshape(1, -1)).to(parts.model.device)
         decoded = parts.answer(inputs, prefix)
-        log_probs = decoded.logits[0].float().log_softmax(-1)
+        log_probs = decoded.logits[0].double().log_softmax(-1)
         last = parts.tokens.vocabulary
         ours = log_probs[:, last - parts.tokens.bins : last]
         # the rest by its own sum: 1 − Σ would be noise where the action tokens have it all
@@ -167,7 +167,7 @@ class OpenVlaTokenPolicy(OpenVlaPolicy):
         return TokenAnswer(
             to_commands(actions, parts.conventions),
             decoded.tokens.cpu().numpy().reshape(shape),
-            outcomes.cpu().numpy().reshape(*shape, -1),
+            outcomes.float().cpu().numpy().reshape(*shape, -1),
         )
 
 
