@@ -34,9 +34,9 @@ Written by `python -m vla_bench.axes.handbook docs` from the files in `tasks/<ax
 
 `--vary 'visual.lighting@2'` runs a factor at one of its five levels, `a@2+b@1` several at once, and
 `'visual.*@0,2,4'` every factor of an axis at several levels; level 0 is the unchanged task. A level is a
-distance from the task as it is, in the units below, fixed before anything was certified; what is drawn within a
-level is in the records. Factors that replace the same thing exclude each other, and a factor that does not apply
-to a task says why.
+distance from the task as it is, in the units below, fixed before anything was certified; what is drawn
+within a level is in the records. Factors that replace the same thing exclude each other, and a factor that
+does not apply to a task says why.
 
 What changes the first picture, on `{SHOWN}`:
 
