@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vla_bench.policy.quantization.scheme import Scheme, type_name
 
 # Weights that are quantised at a time: it needs 16 bytes for each, and a layer of Llama has 45 million.
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 17
 _NO_PACKED_KERNEL = "off: it computes in bfloat16 whatever is set, and only some processors have it"
 
 

@@ -5,6 +5,8 @@ Never more than one tensor of the original is held beside what is kept.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
@@ -50,10 +52,9 @@ def load(
     try:
         fill(module, stored, dtype=precision.dtype, device=device, source=source, place=place)
     except torch.OutOfMemoryError as error:
-        free, total = torch.cuda.mem_get_info(device) if device.type == "cuda" else (0, 0)
         raise MissingCapabilityError(
             f"{source} at {precision.name!r} does not fit into the memory of {device}: "
-            f"{total / 1e9:.1f} GB, {free / 1e9:.1f} GB free"
+            f"{str(error).splitlines()[0]}"
         ) from error
     if conversion is not None:
         conversion.finish(module)
@@ -100,11 +101,18 @@ class _Conversion:
         assign(module, name, value)
         if layer := self._weights.get(name):
             _replace(module, layer, self._scheme.convert(cast(nn.Linear, module.get_submodule(layer))))
+            _release()
 
     def finish(self, module: nn.Module) -> None:
         """Let every converted layer do what is left to do."""
         for name in self._weights.values():
             self._scheme.finish(module.get_submodule(name))
+
+
+def _release() -> None:
+    """Return what is free to the system: quantising leaves holes between what stays, and glibc keeps them."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def _replace(module: nn.Module, name: str, layer: nn.Module) -> None:
