@@ -1,7 +1,7 @@
 """CUDA graphs: a function of tensors is recorded once and replayed, without a launch for every kernel.
 
-OpenVLA in bfloat16 starts some 5,000 kernels for an action; started one by one from Python, they take longer
-to start than to run. Elsewhere than on CUDA, functions are called as they are.
+A model of many layers starts thousands of kernels for an action, and the small ones of a batch of one run
+faster than Python can start them. Elsewhere than on CUDA, functions are called as they are.
 """
 
 from __future__ import annotations

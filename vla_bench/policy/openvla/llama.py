@@ -3,7 +3,8 @@
 The layers, their weights and what they compute are transformers' own; only the way through them differs.
 Queries, keys and values of a layer come from one product, which is written straight into the cache and turned
 by its position there; gate and up are one product; the outputs of both halves are added to the residual by
-the product itself. A step of decoding then starts 13 kernels a layer instead of 45.
+the product itself. A step of decoding does 26 operations a layer (counted; views apart) instead of 40, and 16
+of them are the two norms, which are one kernel each where torch has it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The vision towers side by side: all pictures at once, and on CUDA both towers at the same time.
 
-A tower's products for one picture occupy less than half of a large GPU; two fill it.
+The products of one picture are too small to occupy a large GPU; a second tower can use what the first leaves.
+What it gains is not measured yet.
 """
 
 from __future__ import annotations
