@@ -20,7 +20,7 @@ from vla_bench.policy.base import Policy
 
 
 class Checkpoint(FileModel):
-    """Where weights are: a folder, or a hub repository at a revision.
+    """Where weights are: a folder, or a hub repository at a revision, or a page to fetch them from by hand.
 
     A revision that is a branch can move: `note` says so where no commit is known.
     """
@@ -28,6 +28,7 @@ class Checkpoint(FileModel):
     folder: str | None = None
     repo: str | None = None
     revision: str | None = None
+    url: str | None = None
     note: str = ""
 
     @property
