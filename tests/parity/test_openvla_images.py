@@ -10,7 +10,8 @@ import pytest
 from support.openvla import fair, recorded
 
 from vla_bench.policy import images
-from vla_bench.policy.openvla.conventions import Conventions, rotation_vector
+from vla_bench.policy.arm import rotation_vector
+from vla_bench.policy.openvla.conventions import Conventions
 from vla_bench.policy.openvla.frames import Frames
 from vla_bench.policy.openvla.processor import STRATEGIES, ImageProcessor, processor, read_processor
 

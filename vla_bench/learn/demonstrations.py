@@ -16,8 +16,8 @@ import numpy as np
 
 from vla_bench.config import FileModel
 from vla_bench.errors import ConventionError, DataError, MissingDataError
+from vla_bench.policy.arm import METRES_PER_UNIT, RADIANS_PER_UNIT
 from vla_bench.policy.base import PolicySpec
-from vla_bench.policy.openvla.conventions import METRES_PER_UNIT, RADIANS_PER_UNIT
 from vla_bench.types import Array, Image, Observation
 
 # What must be done to a stored picture so that it is upright.

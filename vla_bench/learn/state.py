@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vla_bench.policy.openvla.conventions import STATE_NAMES, robot_state
+from vla_bench.policy.arm import STATE_NAMES, robot_state
 from vla_bench.types import Array
 
 STATE_SIZE = 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from vla_bench.errors import MissingDataError
@@ -11,11 +12,13 @@ from vla_bench.policy.cards import Card
 # a revision may be a branch with slashes in its name
 _REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 # no code: what is in these files is data
-_FILES = ("*.json", "*.safetensors", "*checkpoint*.pt", "lora_adapter/*")
+FILES = ("*.json", "*.safetensors", "*checkpoint*.pt", "lora_adapter/*")
 
 
-def named_folder(named: str) -> Path:
+def named_folder(named: str, files: Sequence[str] = FILES) -> Path:
     """Return the folder that the user named, or fetch the repository `owner/name[@revision]` of the hub.
+
+    `files` are patterns of those that are fetched.
 
     Raises:
         MissingDataError: It is neither, or it cannot be fetched.
@@ -25,10 +28,10 @@ def named_folder(named: str) -> Path:
     repository = _REPOSITORY.fullmatch(named)
     if repository is None:
         raise MissingDataError(f"{named}: no such folder, and not owner/name[@revision] of a hub repository")
-    return _snapshot(repository["repo"], repository["revision"], fetch=True)
+    return _snapshot(repository["repo"], repository["revision"], files, fetch=True)
 
 
-def card_folder(card: Card) -> Path:
+def card_folder(card: Card, files: Sequence[str] = FILES) -> Path:
     """Return the folder that a card names, or what was fetched earlier of its repository.
 
     Raises:
@@ -42,19 +45,29 @@ def card_folder(card: Card) -> Path:
         return folder
     if checkpoint.repo is None:
         raise MissingDataError(f"{card.source}: names neither checkpoint.folder nor checkpoint.repo")
-    return _snapshot(checkpoint.repo, checkpoint.revision, fetch=False)
+    return fetched_folder(checkpoint.repo, checkpoint.revision, files)
 
 
-def _snapshot(repo: str, revision: str | None, *, fetch: bool) -> Path:
+def fetched_folder(repo: str, revision: str | None = None, files: Sequence[str] = FILES) -> Path:
+    """Return what was fetched earlier of a repository.
+
+    Raises:
+        MissingDataError: It is not on this machine; says how to get it.
+    """
+    return _snapshot(repo, revision, files, fetch=False)
+
+
+def _snapshot(repo: str, revision: str | None, files: Sequence[str], *, fetch: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         found = snapshot_download(
-            repo, revision=revision, allow_patterns=list(_FILES), local_files_only=not fetch
+            repo, revision=revision, allow_patterns=list(files), local_files_only=not fetch
         )
     except LocalEntryNotFoundError as error:
-        at = f" --revision {revision}" if revision else ""
+        at = "".join(f" {name}" for name in files if "*" not in name)
+        at += f" --revision {revision}" if revision else ""
         how = "there is no connection to it" if fetch else f"fetch it with `hf download {repo}{at}`"
         raise MissingDataError(f"checkpoint {repo} is not on this machine; {how}") from error
     except (HfHubHTTPError, OSError) as error:

@@ -50,8 +50,8 @@ def crop_centre(image: Image, area: float, size_px: int) -> Image:
     return _truncated(crop_centre_float(image, area, size_px))
 
 
-def crop_centre_float(image: Image, area: float, size_px: int) -> Float32:
-    """Cut out and resize as `crop_centre`, before rounding: float32 in [0, 1]."""
+def crop_centre_float(image: Image | Float32, area: float, size_px: int) -> Float32:
+    """Cut out and resize as `crop_centre`, before rounding: levels of 0..255 become float32 in [0, 1]."""
     rows, columns = (_grid(area, size_px, n) for n in image.shape[:2])
     return _bilinear(np.ascontiguousarray(image), *rows, *columns)
 

@@ -120,10 +120,15 @@ def _stored(path: Path, origin: int, name: str, entry: dict[str, Any]) -> Stored
     expected = math.prod(shape) * dtype.itemsize
     if end - start != expected:
         raise DataError(path, f"tensor {name!r} of shape {shape} needs {expected} bytes, found {end - start}")
-    return StoredTensor(path, shape, dtype, partial(_read, path, origin + start, shape, dtype))
+    return StoredTensor(path, shape, dtype, partial(read_at, path, origin + start, shape, dtype))
 
 
-def _read(path: Path, start: int, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+def read_at(path: Path, start: int, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Read a tensor that lies in a file as plain bytes, in C order, from byte `start` on.
+
+    Raises:
+        DataError: The file ends before it does.
+    """
     tensor = torch.empty(shape, dtype=dtype)
     buffer: Any = tensor.reshape(-1).view(torch.uint8).numpy()
     with path.open("rb") as file:

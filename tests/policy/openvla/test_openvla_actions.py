@@ -10,8 +10,9 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation
 from support.openvla import BRIDGE_OPTIONS
 
+from vla_bench.policy.arm import rotation_vector
 from vla_bench.policy.openvla.actions import OFT_EPSILON, ActionTokens, Scaling
-from vla_bench.policy.openvla.conventions import Conventions, rotation_vector, to_commands
+from vla_bench.policy.openvla.conventions import Conventions, to_commands
 
 VALUES = arrays(np.float64, (5, 7), elements=st.floats(-1, 1))
 

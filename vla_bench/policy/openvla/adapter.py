@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from vla_bench import seeding
 from vla_bench.errors import ConventionError, MissingDataError
 from vla_bench.policy import hub
+from vla_bench.policy.arm import STATE_NAMES
 from vla_bench.policy.base import Choice, Explanation, PolicySpec, TokenAnswer
 from vla_bench.policy.cards import Card
+from vla_bench.policy.devices import pick_device
 from vla_bench.policy.openvla import profiling
 from vla_bench.policy.openvla.checkpoint import Source, load_part
 from vla_bench.policy.openvla.conventions import (
-    STATE_NAMES,
     Conventions,
     from_commands,
     read_conventions,
@@ -269,19 +270,3 @@ def _sizes(card: Card, conventions: Conventions) -> Path | None:
             "or the option 'architecture'"
         )
     return None
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the named device; `auto` is a GPU where there is one.
-
-    Raises:
-        ConventionError: It is no device of torch, or not on this machine.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConventionError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-    return device

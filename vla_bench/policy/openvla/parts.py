@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vla_bench.errors import DataError
+from vla_bench.policy.arm import robot_state
 from vla_bench.policy.openvla.actions import (
     OFT_EPSILON,
     ActionTokens,
@@ -20,7 +21,7 @@ from vla_bench.policy.openvla.actions import (
     read_statistics,
 )
 from vla_bench.policy.openvla.checkpoint import Source, config_of, load_model, load_part, require_parts
-from vla_bench.policy.openvla.conventions import Conventions, robot_state
+from vla_bench.policy.openvla.conventions import Conventions
 from vla_bench.policy.openvla.decoding import Decoded, greedy
 from vla_bench.policy.openvla.engine import Engine
 from vla_bench.policy.openvla.engines import ENGINES
