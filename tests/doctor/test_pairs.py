@@ -101,5 +101,7 @@ def test_demonstrations_of_another_task_or_size_are_refused(recorded):
     other = catalog.task("bridge_base/lift_the_carrot")
     with pytest.raises(MissingDataError, match=f"holds 0 episodes of {other.id}.*its tasks: {TASK.stem}"):
         from_demonstrations(recorded, other, SPEC, 2, 3)
-    with pytest.raises(ConventionError, match="it wants agentview at 64×64 pixels, the data have 32×32"):
-        from_demonstrations(recorded, TASK, replace(SPEC, image_px=(64, 64)), 2, 3)
+    with pytest.raises(
+        ConventionError, match="policy 'tiny' .* agentview at 64×64 pixels, the data have 32×32"
+    ):
+        from_demonstrations(recorded, TASK, replace(SPEC, image_px=(64, 64)), 2, 3, name="tiny")

@@ -102,8 +102,10 @@ def from_expert(task: Task, spec: PolicySpec, episodes: int, pairs: int, *, firs
     )
 
 
-def from_demonstrations(path: Path, task: Task, spec: PolicySpec, episodes: int, pairs: int) -> Evidence:
-    """Take instants of recorded demonstrations of a task.
+def from_demonstrations(
+    path: Path, task: Task, spec: PolicySpec, episodes: int, pairs: int, *, name: str = "mine"
+) -> Evidence:
+    """Take instants of recorded demonstrations of a task; `name` is the policy's, for errors.
 
     Raises:
         ConventionError: They do not hold what the policy asks for.
@@ -112,7 +114,7 @@ def from_demonstrations(path: Path, task: Task, spec: PolicySpec, episodes: int,
     from vla_bench.learn.demonstrations import check_fit, open_demonstrations
 
     data = open_demonstrations(path)
-    check_fit(data, spec, "to be examined")
+    check_fit(data, spec, name)
     mine = [found for found in data if found.task_id.rpartition("/")[2] == task.stem]
     if len(mine) < episodes:
         known = sorted({found.task_id or "an unnamed task" for found in data})

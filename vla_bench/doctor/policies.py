@@ -58,7 +58,7 @@ def examine_policy(
     if demos is None:
         evidence = from_expert(task, policy.spec, episodes, pairs)
     else:
-        evidence = from_demonstrations(demos, task, policy.spec, episodes, pairs)
+        evidence = from_demonstrations(demos, task, policy.spec, episodes, pairs, name=card.name)
     checks += ranges(policy, evidence, task.suite)
     found = diagnose(policy, evidence, progress(questions(policy, evidence)))
     return replace(found, checks=(*checks, *found.checks))
