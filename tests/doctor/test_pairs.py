@@ -102,6 +102,6 @@ def test_demonstrations_of_another_task_or_size_are_refused(recorded):
     with pytest.raises(MissingDataError, match=f"holds 0 episodes of {other.id}.*its tasks: {TASK.stem}"):
         from_demonstrations(recorded, other, SPEC, 2, 3)
     with pytest.raises(
-        ConventionError, match="policy 'tiny' .* agentview at 64×64 pixels, the data have 32×32"
+        ConventionError, match=r"policy 'tiny' .* agentview at 64×64 pixels, the data have 32×32"
     ):
         from_demonstrations(recorded, TASK, replace(SPEC, image_px=(64, 64)), 2, 3, name="tiny")
