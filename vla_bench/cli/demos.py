@@ -26,7 +26,7 @@ def demos(
     first_episode: Annotated[int, typer.Option(min=0, help="Index of the first episode.")] = 0,
     out: Annotated[Path, typer.Option("--out", help="Folder of the data set.")] = Path("demos"),
     lossless: Annotated[
-        bool, typer.Option("--lossless", help="Store pictures without loss: 2 to 4 times as large.")
+        bool, typer.Option("--lossless", help="Store pictures without loss: 2 to 5 times as large.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

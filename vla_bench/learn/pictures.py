@@ -2,7 +2,7 @@
 
 Two ways to store them. `film`: YUV 4:2:0, which every player shows and which halves the resolution of
 colour: a picture comes back 1 to 2 grey levels off on average, edges of saturated colour by many more.
-`lossless`: RGB (profile High 4:4:4), 2 to 4 times as large, which decoders read and browsers may not.
+`lossless`: RGB (profile High 4:4:4), 2 to 5 times as large, which decoders read and browsers may not.
 """
 
 from __future__ import annotations
