@@ -9,7 +9,7 @@ from vla_bench.policy.cards import load_policy
 from vla_bench.sim.simulation import MujocoSimulation
 from vla_bench.types import Episode
 
-TASKS = ["libero_object/1", "libero_spatial/3", "libero_goal/7", "libero_90/0"]
+TASKS = ["libero_object/1", "libero_spatial/3", "libero_goal/5", "libero_goal/7", "libero_90/0"]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from vla_bench.policy.scripted.motion import OPEN, Motion, Pose, servo
 from vla_bench.policy.scripted.moving import Moving
 from vla_bench.policy.scripted.planning import agenda
 from vla_bench.policy.scripted.skill import Skill
+from vla_bench.policy.scripted.sliding import Sliding, slides
 from vla_bench.policy.scripted.tipping import Tipping
 from vla_bench.policy.scripted.world import Clouds, World
 from vla_bench.types import ActionChunk, Observation, WorldState
@@ -62,7 +63,8 @@ class Expert:
                 return motion
             self._skill = None
         for literal in agenda(world.state, SKILLS):
-            self._skill = SKILLS[literal.name](literal, arm)
+            skill = Sliding if slides(world, literal) else SKILLS[literal.name]
+            self._skill = skill(literal, arm)
             motion = self._skill.step(world)
             if motion is not None:
                 return motion
