@@ -271,8 +271,10 @@ def write_zarr(folder: Path, array: np.ndarray, chunks: tuple[int, ...] | None =
 def statistics(size: int = 7, **changes: Any) -> dict[str, Any]:
     """Statistics of one data set."""
     grow = np.linspace(0.5, 1.5, size)
-    action = {"mean": (0.01 * grow).tolist(), "std": (0.02 * grow).tolist(), "p01": (-0.05 * grow).tolist(),
-              "p99": (0.05 * grow).tolist(), "mask": [True] * (size - 1) + [False]}  # fmt: skip
+    action = {
+        "mean": (0.01 * grow).tolist(), "std": (0.02 * grow).tolist(), "p01": (-0.05 * grow).tolist(),
+        "p99": (0.05 * grow).tolist(), "mask": [True] * (size - 1) + [False],
+    }  # fmt: skip
     state = {"mean": [0.1] * 8, "std": [0.5] * 8}
     return {"action": {**action, **changes}, "proprio": state}
 
@@ -314,10 +316,15 @@ def write_checkpoint(
 
 
 OPTIONS = {
-    "cameras": {"primary": {"camera": "agentview", "crop_area": 0.9}}, "image_px": [48, 48], "mirrored": False,
-    "unnorm_key": "bridge_dataset", "normalisation": "normal", "units": "metres", "gripper": "one_opens",
+    "cameras": {"primary": {"camera": "agentview", "crop_area": 0.9}},
+    "image_px": [48, 48],
+    "mirrored": False,
+    "unnorm_key": "bridge_dataset",
+    "normalisation": "normal",
+    "units": "metres",
+    "gripper": "one_opens",
     "control_hz": 5,
-}  # fmt: skip
+}
 
 
 def card_of(checkpoint: Path, *, chunk: int = 4, **options: Any) -> Any:
