@@ -14,7 +14,18 @@ from typing import Annotated
 import typer
 
 from vla_bench import __version__, catalog
-from vla_bench.cli import acting, bench, bench_policy, certify, demos, machine, offline, studies, things
+from vla_bench.cli import (
+    acting,
+    bench,
+    bench_policy,
+    certify,
+    demos,
+    machine,
+    offline,
+    serving,
+    studies,
+    things,
+)
 from vla_bench.cli.shared import app
 from vla_bench.errors import VlaBenchError
 from vla_bench.sim.opengl import asked_backend
@@ -29,6 +40,7 @@ __all__ = [
     "machine",
     "main",
     "offline",
+    "serving",
     "studies",
     "things",
 ]

@@ -65,6 +65,7 @@ class Card(FileModel):
         privileged: It sees the simulation's state, not only what sensors show.
         blind: It never looks at a picture.
         argument: Option that the text after `name:` sets.
+        alias: The text after `name:` is CARD@ARGUMENT, and that card with that argument is meant.
         options: What the adapter reads.
     """
 
@@ -83,6 +84,7 @@ class Card(FileModel):
     chunk_executed: int = Field(default=1, gt=0)
     checkpoint: Checkpoint = Checkpoint()
     argument: str | None = None
+    alias: bool = False
     options: dict[str, Any] = Field(default_factory=dict)
     reference: tuple[ReferenceNumber, ...] = ()
 
@@ -103,6 +105,9 @@ def read_card(policy: str) -> Card:
     card = parse(Card, read_toml(path), path, given={"name": name, "source": path})
     if not colon:
         return card
+    if card.alias:
+        other, at, rest = argument.partition("@")
+        return read_card(f"{other}:{rest}" if at else other)
     if card.argument is None:
         raise ConventionError(f"policy {name!r} takes no argument, got {argument!r}")
     return card.model_copy(update={"options": {**card.options, card.argument: argument}})
