@@ -19,7 +19,7 @@ from pydantic import Field, PositiveInt, model_validator
 from vla_bench.bddl import IN_HAND, read_problem
 from vla_bench.config import FileModel, parse, read_toml
 from vla_bench.errors import DataError, MissingDataError, UnknownNameError
-from vla_bench.types import Budget, Task, TaskAxis
+from vla_bench.types import Budget, Engine, Task, TaskAxis
 
 TASKS_DIR_VARIABLE = "VLA_BENCH_TASKS_DIR"
 POLICIES_DIR_VARIABLE = "VLA_BENCH_POLICIES_DIR"
@@ -49,12 +49,22 @@ class SuccessTable(FileModel):
     open_gripper: bool = False
 
 
+class SceneTable(FileModel):
+    """`{ instruction = "…", options = { … } }`: another engine's task, and its name there."""
+
+    instruction: str = Field(min_length=1)
+    options: dict[str, str]
+
+
 class Suite(FileModel):
     """A suite as its table in a TOML file declares it.
 
     `folder` holds one BDDL file a task; `tasks` fixes the order (default: sorted). A suite that spans the
     axes names `folders` instead, axis → folder, and a task's axis is that of its folder. `${libero}` stands
     for LIBERO's data folder; a relative folder is relative to the TOML file.
+
+    A suite that another simulator steps names an `engine` (`module:callable`, see `types.Engine`) and its
+    tasks as `scenes` instead of folders.
     """
 
     name: str = Field(pattern=r"^\w[\w-]*$")
@@ -62,6 +72,9 @@ class Suite(FileModel):
     title: str = ""
     folder: str | None = None
     folders: dict[TaskAxis, str] = Field(default_factory=dict)
+    engine: str | None = Field(default=None, pattern=r"^[\w.]+:\w+$")
+    scenes: dict[Annotated[str, Field(pattern=STEM)], SceneTable] = Field(default_factory=dict)
+    action_convention: str = "delta_pose"
     init_states: str | None = None
     episodes: int = Field(default=50, gt=0)
     instruction: Literal["file_name", "language"] = "language"
@@ -98,8 +111,14 @@ class Suite(FileModel):
 
     @model_validator(mode="after")
     def _has_folders(self) -> Suite:
-        if (self.folder is None) == (not self.folders):
-            raise ValueError("a suite needs either folder or folders (axis → folder)")
+        if [self.folder is None, not self.folders, not self.scenes].count(False) != 1:
+            raise ValueError(
+                "a suite needs either folder or folders (axis → folder) or scenes (task → scene)"
+            )
+        if bool(self.scenes) != (self.engine is not None):
+            raise ValueError("scenes and engine belong together")
+        if self.scenes and self.tasks is not None:
+            raise ValueError("tasks belongs to a suite with one folder; the scenes are these tasks")
         if self.folders and (self.task_axis is not None or self.tasks is not None):
             raise ValueError(
                 "task_axis and tasks belong to a suite with one folder; these have theirs by axis"
@@ -140,6 +159,8 @@ class Suite(FileModel):
         """
         if self.tasks is not None:
             return dict.fromkeys(self.tasks, self.task_axis)
+        if self.scenes:
+            return dict.fromkeys(self.scenes, self.task_axis)
         found: dict[str, TaskAxis | None] = {}
         for axis, folder in self.places.items():
             stems = sorted(p.stem for p in folder.glob("*.bddl"))
@@ -161,17 +182,19 @@ class Suite(FileModel):
         axes = self.axes()
         if stem not in axes:
             raise UnknownNameError("task", f"{self.name}/{stem}", [f"{self.name}/{s}" for s in axes])
-        axis = axes[stem]
-        bddl = self.places[axis] / f"{stem}.bddl"
-        problem = read_problem(bddl) if self.instruction == "language" else None
+        axis, scene = axes[stem], self.scenes.get(stem)
+        source = self.source if scene is not None else self.places[axis] / f"{stem}.bddl"
+        problem = read_problem(source) if scene is None and self.instruction == "language" else None
+        said = words_of(stem) if problem is None else problem.language
         init = None if self.init_states is None else self.path(self.init_states) / f"{stem}.pruned_init"
         # What must be in the hand cannot be let go.
         in_hand = problem is not None and any(literal.name in IN_HAND for literal in problem.goal)
         return Task(
-            suite=self.name, stem=stem, index=list(axes).index(stem), bddl=bddl,
-            instruction=words_of(stem) if problem is None else problem.language,
+            suite=self.name, stem=stem, index=list(axes).index(stem), source=source,
+            instruction=said if scene is None else scene.instruction,
             budget=Budget(self.budget.steps, self.budget.time_s),
             substep_s=self.substep_s, tick_s=self.tick_s, policy_period_s=self.policy_period_s,
+            engine=self._engine(stem), action_convention=self.action_convention,
             split=self.split, axis=axis, published="" if problem is None else problem.published,
             init_states=init, settle_steps=self.settle_steps,
             success_hold_s=self.success.hold_s,
@@ -179,6 +202,11 @@ class Suite(FileModel):
             observation_height_px=self.observation_px[0], observation_width_px=self.observation_px[1],
             cameras=self.cameras,
         )  # fmt: skip
+
+    def _engine(self, stem: str) -> Engine | None:
+        if self.engine is None:
+            return None
+        return Engine(self.engine, tuple(self.scenes[stem].options.items()))
 
 
 def words_of(stem: str) -> str:

@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_bench.errors import MissingCapabilityError
+
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
@@ -39,6 +41,19 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Engine:
+    """Another simulator, which steps the tasks of a suite.
+
+    Attributes:
+        adapter: `module:callable`; what it returns for a task and a namespace of seeds is a `Simulation`.
+        options: What a task is called there, as (name, value) pairs.
+    """
+
+    adapter: str
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """Scene, instruction, success test and horizon of one task, as its suite declares them.
 
@@ -46,12 +61,15 @@ class Task:
         suite: Name of the suite.
         stem: Name within the suite, the stem of the task's file.
         index: Position in the suite, from 0.
-        bddl: File that describes scene and goal.
+        source: File that describes scene and goal: BDDL, or the suite's TOML file where another engine knows
+            them.
         instruction: What the policy is told.
         budget: When an episode ends without success.
         substep_s: Physics step.
         tick_s: One `Simulation.tick`.
         policy_period_s: One policy step; one `TaskEnv.step`.
+        engine: What steps the task, where not plain MuJoCo from BDDL.
+        action_convention: What commands mean; as in `PolicySpec`.
         split: In (`id`) or out of (`ood`) the training distribution.
         axis: The generalisation axis that the task tests, if any.
         published: The published task that this one mirrors; two prompts of one scene share it.
@@ -67,12 +85,14 @@ class Task:
     suite: str
     stem: str
     index: int
-    bddl: Path
+    source: Path
     instruction: str
     budget: Budget
     substep_s: float
     tick_s: float
     policy_period_s: float
+    engine: Engine | None = None
+    action_convention: str = "delta_pose"
     split: Literal["id", "ood"] = "id"
     axis: TaskAxis | None = None
     published: str = ""
@@ -89,6 +109,20 @@ class Task:
     def id(self) -> str:
         """`suite/stem`: the name in records."""
         return f"{self.suite}/{self.stem}"
+
+    @property
+    def bddl(self) -> Path:
+        """File that describes scene and goal.
+
+        Raises:
+            MissingCapabilityError: Another engine has them; nothing that reads or edits a scene works here.
+        """
+        if self.engine is not None:
+            raise MissingCapabilityError(
+                f"{self.id} has no BDDL file, for {self.engine.adapter} steps it: it cannot be varied, "
+                "certified or solved by scripted experts"
+            )
+        return self.source
 
     @property
     def gym_id(self) -> str:

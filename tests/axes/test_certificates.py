@@ -70,7 +70,7 @@ def test_another_level_or_another_task_file_is_other_content(tmp_path):
     copy.write_text(task.bddl.read_text() + "\n")
     digests = {
         content_digest(task, FOG), content_digest(task, "visual.fog@2"), content_digest(task, MASS),
-        content_digest(task, f"{FOG}+{MASS}"), content_digest(dataclasses.replace(task, bddl=copy), FOG),
+        content_digest(task, f"{FOG}+{MASS}"), content_digest(dataclasses.replace(task, source=copy), FOG),
     }  # fmt: skip
     assert len(digests) == 5
 

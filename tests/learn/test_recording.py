@@ -118,7 +118,7 @@ def test_only_successes_are_kept_and_failures_are_counted_once(task, tmp_path):
 def test_an_episode_whose_scene_cannot_be_made_is_an_error_and_is_tried_again(task, tmp_path):
     narrow = TABLETOP.replace("(-0.16 0.06 0.02 0.24)", "(-0.16 0.06 -0.159 0.061)")
     both = "(On plate_1 main_table_left_region) (On carrot_1 main_table_left_region)"
-    crowded = dataclasses.replace(task, bddl=write_task(tmp_path / "crowded.bddl", init=both, text=narrow))
+    crowded = dataclasses.replace(task, source=write_task(tmp_path / "crowded.bddl", init=both, text=narrow))
     (attempt,) = record([crowded], tmp_path / "d", episodes=range(1), encoding="lossless")
     assert attempt.outcome.startswith("error: ")
     # what is not noted as tried is tried by the next recording

@@ -54,7 +54,7 @@ def make_record(
 def make_task(suite: str, stem: str) -> Task:
     """A task without files; its index is the number at the end of its stem, or 0."""
     return Task(
-        suite=suite, stem=stem, index=int(stem[1:]) if stem[1:].isdecimal() else 0, bddl=Path("none.bddl"),
+        suite=suite, stem=stem, index=int(stem[1:]) if stem[1:].isdecimal() else 0, source=Path("none.bddl"),
         instruction=f"do {stem}", budget=Budget(steps=20), substep_s=0.002, tick_s=0.05, policy_period_s=0.05,
     )  # fmt: skip
 

@@ -96,7 +96,7 @@ def write_task(
 
 def tabletop(folder: Path, **changes: str) -> Task:
     """The built-in task with another file, written into `folder`; takes what `write_task` takes."""
-    return dataclasses.replace(catalog.task(BRIDGE), bddl=write_task(folder / "own.bddl", **changes))
+    return dataclasses.replace(catalog.task(BRIDGE), source=write_task(folder / "own.bddl", **changes))
 
 
 def with_steps(task: Task, steps: int) -> Task:

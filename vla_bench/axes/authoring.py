@@ -98,7 +98,7 @@ def write(folder: Path) -> None:
                 for level, said in enumerate(levels, start=1)
                 for number, text in enumerate(said)
             )
-    for suite in catalog.suites().values():
+    for suite in _described_suites():
         tasks = [suite.task(stem) for stem in suite.stems()]
         for task in tasks:
             for name, rows in prompts(task, tasks).items():
@@ -110,10 +110,15 @@ def write(folder: Path) -> None:
             writer.writerows(rows)
 
 
+def _described_suites() -> list[catalog.Suite]:
+    """Those whose scenes can be read; other engines' tasks cannot be varied, so nothing is said of them."""
+    return [suite for suite in catalog.suites().values() if suite.engine is None]
+
+
 def instructions() -> tuple[str, ...]:
-    """Instructions of all tasks, each once; LIBERO's follow from the names of its tasks."""
+    """Instructions of all tasks that can be varied, each once; LIBERO's follow from its files' names."""
     found: list[str] = []
-    for suite in catalog.suites().values():
+    for suite in _described_suites():
         try:
             found += [suite.task(stem).instruction for stem in suite.stems()]
         except MissingDataError:

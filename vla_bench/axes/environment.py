@@ -6,7 +6,7 @@ from typing import Any
 
 from vla_bench import catalog
 from vla_bench.axes import requirements
-from vla_bench.axes.simulation import build_simulation
+from vla_bench.axes.simulation import open_simulation
 from vla_bench.axes.variation import canonical
 from vla_bench.sim.env import TaskEnv
 from vla_bench.types import Task
@@ -22,4 +22,4 @@ def make_env(task: Task | str, *, variation: str = "", **options: Any) -> TaskEn
     variation = canonical(variation)
     if variation:
         requirements.check(variation, task)
-    return TaskEnv(task, variation=variation, simulation=build_simulation(task), **options)
+    return TaskEnv(task, variation=variation, simulation=open_simulation(task), **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,12 +12,12 @@ from vla_bench.axes import requirements
 from vla_bench.axes.cell import Cell
 from vla_bench.axes.feasible import Nominal, check_start
 from vla_bench.axes.variation import Variation, format_variation, parse
-from vla_bench.errors import PlacementError
+from vla_bench.errors import DataError, PlacementError, UnknownNameError
 from vla_bench.seeding import Namespace
 from vla_bench.sim.controller import Backend
 from vla_bench.sim.edits import NO_EDITS, Blueprint, Edits
 from vla_bench.sim.simulation import MujocoSimulation
-from vla_bench.types import Array, CameraView, Episode, Observation, Task
+from vla_bench.types import Array, CameraView, Episode, Observation, Simulation, Task
 
 ATTEMPTS = 100
 _COMPILED = (
@@ -29,6 +30,28 @@ def build_simulation(
 ) -> VariedSimulation:
     """Return the simulation of a task that can run any variation of it."""
     return VariedSimulation(task, backend=backend, namespace=namespace)
+
+
+def open_simulation(task: Task, *, namespace: Namespace = "eval") -> Simulation:
+    """Return what simulates a task: its engine, or plain MuJoCo, which can run any variation of it.
+
+    Raises:
+        DataError, UnknownNameError: There is no such engine.
+        MissingCapabilityError: It does not run here.
+    """
+    if task.engine is None:
+        return build_simulation(task, namespace=namespace)
+    module_name, _, name = task.engine.adapter.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise DataError(task.source, f"engine module {module_name!r} does not exist") from error
+    if not hasattr(module, name):
+        known = [each for each in vars(module) if not each.startswith("_")]
+        raise UnknownNameError("engine", name, known, where=f"{task.source}: {module_name}")
+    return getattr(module, name)(task, namespace=namespace)
 
 
 class VariedSimulation:

@@ -137,10 +137,10 @@ class _Stage:
 
     def _simulate(self, task: Task) -> Simulation:
         if self._simulation is None or self._simulation.task != task:
-            from vla_bench.axes.simulation import build_simulation
+            from vla_bench.axes.simulation import open_simulation
 
             self.close()
-            self._simulation = build_simulation(task)
+            self._simulation = open_simulation(task)
         return self._simulation
 
     def _policy(self, name: str, precision: str) -> Policy:
@@ -202,8 +202,10 @@ def check_conventions(simulation: Simulation, policy: Policy, name: str) -> None
         problems.append(
             f"its actions have shape (T, {spec.action_size}), the task takes (T, {simulation.action_size})"
         )
-    if spec.action_convention != "delta_pose":
-        problems.append(f"its actions are {spec.action_convention!r}, the task takes 'delta_pose'")
+    if spec.action_convention != task.action_convention:
+        problems.append(
+            f"its actions are {spec.action_convention!r}, the task takes {task.action_convention!r}"
+        )
     absent = sorted(set(spec.cameras) - set(simulation.cameras))
     if absent:
         problems.append(f"it needs cameras {absent}, the task has {sorted(simulation.cameras)}")

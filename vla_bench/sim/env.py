@@ -21,12 +21,18 @@ _PROPRIO = {
     "robot0_gripper_qpos": (2, 0.1),
     "robot0_joint_pos": (7, 2 * np.pi),
 }
+# convention → largest magnitudes of a command
+_ACTIONS = {
+    "delta_pose": np.ones(7),
+    "absolute_pose": np.array([4.0, 4.0, 4.0, 2 * np.pi, 2 * np.pi, 2 * np.pi, 1.0]),
+}
 
 
 class TaskEnv(gymnasium.Env):
     """One task; a step lasts one policy period.
 
-    The action is (7,): Δx Δy Δz (×0.05 m), rotation vector (×0.5 rad), gripper (−1 open, +1 closed). The
+    The action is (7,): Δx Δy Δz (×0.05 m), rotation vector (×0.5 rad), gripper (−1 open, +1 closed); where
+    the task's `action_convention` is `absolute_pose`, the hand's position (m) and rotation vector (rad). The
     observation holds a picture for each camera, top row first, and the proprioception by name. `info` holds
     the `instruction`, `success`, `score` and `stages`.
 
@@ -73,7 +79,12 @@ class TaskEnv(gymnasium.Env):
                 raise UnknownNameError("camera", name, self.simulation.cameras, where=self.task.id)
         self._views = [CameraView(name, height, width) for name in names]
         self._render_view = CameraView(self.task.cameras[0], height, width)
-        self.action_space = spaces.Box(-1.0, 1.0, (self.simulation.action_size,), np.float64)
+        if self.task.action_convention not in _ACTIONS:
+            raise UnknownNameError(
+                "action convention", self.task.action_convention, _ACTIONS, where=self.task.id
+            )
+        most = _ACTIONS[self.task.action_convention]
+        self.action_space = spaces.Box(-most, most, dtype=np.float64)
         images = {v.name: spaces.Box(0, 255, (v.height_px, v.width_px, 3), np.uint8) for v in self._views}
         proprio = {name: spaces.Box(-b, b, (n,), np.float64) for name, (n, b) in _PROPRIO.items()}
         self.observation_space = spaces.Dict({**images, **proprio})
