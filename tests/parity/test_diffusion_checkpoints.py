@@ -64,7 +64,7 @@ def test_diffusion_lerobot_conditions_and_actions_are_the_recorded_ones(path):
     assert path is not None, "CI must have the recordings"
     folder, name = path.parent, path.parent.name
     shapes = json.loads((folder.parent / "lerobot_shapes.json").read_text())[name]
-    trained = assembled(folder, stored_state(folder / "model.safetensors", shapes, {}))
+    trained = assembled(folder, lambda: stored_state(folder / "model.safetensors", shapes, {}))
     design, net = trained.design, DiffusionNet.on_meta(trained.design)
     fill(net, trained.weights, dtype=torch.float32, device=CPU, source=folder)
     schedule = Schedule(design.diffusion)

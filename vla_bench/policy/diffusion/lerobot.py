@@ -84,15 +84,11 @@ def read_lerobot(folder: Path) -> Trained:
         MissingCapabilityError: It is of another kind of policy.
         ConventionError: Its parts do not fit together.
     """
-    return assembled(folder, safetensors_of(folder / WEIGHTS))
+    return assembled(folder, lambda: safetensors_of(folder / WEIGHTS))
 
 
-def assembled(folder: Path, stored: Stored) -> Trained:
-    """Return a policy from a folder and its weights, as `read_lerobot` does.
-
-    Raises:
-        As `read_lerobot`.
-    """
+def assembled(folder: Path, weights: Callable[[], Stored]) -> Trained:
+    """Return the policy of a folder with weights from anywhere; raises as `read_lerobot`."""
     table = read_json(folder / CONFIG)
     kind = table.get("type") if isinstance(table, dict) else None
     if kind != "diffusion":
@@ -104,6 +100,7 @@ def assembled(folder: Path, stored: Stored) -> Trained:
         _Config, {key: table[key] for key in _Config.model_fields if key in table}, folder / CONFIG
     )
     design = _design(config, folder / CONFIG)
+    stored = weights()
     scalings = _scalings(folder, config, stored)
     return Trained(folder, design, renamed(stored, _renamer(config)), scalings, {})
 
