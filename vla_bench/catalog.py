@@ -19,7 +19,7 @@ from pydantic import Field, PositiveInt, model_validator
 from vla_bench.bddl import IN_HAND, read_problem
 from vla_bench.config import FileModel, parse, read_toml
 from vla_bench.errors import DataError, MissingDataError, UnknownNameError
-from vla_bench.types import Budget, Engine, Task, TaskAxis
+from vla_bench.types import Budget, Engine, StaleRule, Task, TaskAxis
 
 TASKS_DIR_VARIABLE = "VLA_BENCH_TASKS_DIR"
 POLICIES_DIR_VARIABLE = "VLA_BENCH_POLICIES_DIR"
@@ -61,7 +61,8 @@ class Suite(FileModel):
 
     `folder` holds one BDDL file a task; `tasks` fixes the order (default: sorted). A suite that spans the
     axes names `folders` instead, axis → folder, and a task's axis is that of its folder. `${libero}` stands
-    for LIBERO's data folder; a relative folder is relative to the TOML file.
+    for LIBERO's data folder; a relative folder is relative to the TOML file. `stale` is what the robot does
+    while it waits for a late action: without it the suite cannot run in real time.
 
     A suite that another simulator steps names an `engine` (`module:callable`, see `types.Engine`) and its
     tasks as `scenes` instead of folders.
@@ -83,6 +84,7 @@ class Suite(FileModel):
     tick_s: float = Field(gt=0, allow_inf_nan=False)
     policy_period_s: float = Field(gt=0, allow_inf_nan=False)
     settle_steps: int = Field(default=0, ge=0)
+    stale: StaleRule | None = None
     success: SuccessTable = SuccessTable()
     observation_px: tuple[PositiveInt, PositiveInt] = (256, 256)
     cameras: tuple[str, ...] = Field(min_length=1)
@@ -196,7 +198,7 @@ class Suite(FileModel):
             substep_s=self.substep_s, tick_s=self.tick_s, policy_period_s=self.policy_period_s,
             engine=self._engine(stem), action_convention=self.action_convention,
             split=self.split, axis=axis, published="" if problem is None else problem.published,
-            init_states=init, settle_steps=self.settle_steps,
+            init_states=init, settle_steps=self.settle_steps, stale=self.stale,
             success_hold_s=self.success.hold_s,
             success_open_gripper=self.success.open_gripper and not in_hand,
             observation_height_px=self.observation_px[0], observation_width_px=self.observation_px[1],
@@ -306,6 +308,15 @@ def studies() -> dict[str, Path]:
         p.stem: p
         for folder in reversed(data_folders("tasks"))
         for p in sorted((folder / "studies").glob("*.toml"))
+    }
+
+
+def latency_files(suffix: Literal[".toml", ".parquet"]) -> dict[str, Path]:
+    """Latencies by name: models of published ones (`.toml`) and traces of measured ones (`.parquet`)."""
+    return {
+        p.stem: p
+        for folder in reversed(data_folders("tasks"))
+        for p in sorted((folder / "latencies").glob(f"*{suffix}"))
     }
 
 

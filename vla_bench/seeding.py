@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-Namespace = Literal["demo", "dagger", "select", "certify", "eval", "policy", "statistics"]
+Namespace = Literal["demo", "dagger", "select", "certify", "eval", "policy", "latency", "statistics"]
 
 
 def generator(namespace: Namespace, *key: str | int) -> np.random.Generator:

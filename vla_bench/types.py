@@ -22,6 +22,7 @@ Image = NDArray[np.uint8]
 
 TASK_AXES = ("visual", "motion", "physical", "semantic", "language")
 TaskAxis = Literal["visual", "motion", "physical", "semantic", "language"]
+StaleRule = Literal["goal", "null", "repeat"]
 
 
 # ── what is run ────────────────────────────────────────────────────────────────────────────────────────
@@ -29,7 +30,7 @@ TaskAxis = Literal["visual", "motion", "physical", "semantic", "language"]
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How long an episode may last: a number of policy steps, or seconds of task time, whichever is set."""
+    """How long an episode may last: policy steps, or seconds of simulated time, whichever is set."""
 
     steps: int | None = None
     time_s: float | None = None
@@ -76,6 +77,8 @@ class Task:
         init_states: File of initial states, one row an episode, where the suite has one.
         settle_steps: Policy steps with `settle_action` before the episode begins; not counted.
         settle_action: The command during settling.
+        stale: What the robot does while no fresh action is there: keep its last goal, stand still where it
+            is, or repeat the last motion; None where nobody has said.
         success_hold_s: How long the goal must hold to count; 0 is one instant.
         success_open_gripper: Whether it counts only while the gripper is not told to close.
         observation_height_px, observation_width_px: The protocol's picture size.
@@ -99,6 +102,7 @@ class Task:
     init_states: Path | None = None
     settle_steps: int = 0
     settle_action: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+    stale: StaleRule | None = None
     success_hold_s: float = 0.0
     success_open_gripper: bool = False
     observation_height_px: int = 256

@@ -141,6 +141,25 @@ def act_batch(
     return policy.act_batch(batch)  # type: ignore[attr-defined]
 
 
+class ContinuingPolicy(Policy, Protocol):
+    """A policy that can continue a chunk that is being executed (real-time chunking, arXiv 2506.07339)."""
+
+    def act_continuing(self, observations: Sequence[Observation], leftover: Array, delay: int) -> ActionChunk:
+        """Return a (T, A) chunk that goes on from one that is running.
+
+        Args:
+            observations: As for `act`.
+            leftover: (T', A) what of the running chunk lies after the newest observation.
+            delay: How many of these will have been executed when the answer is there, to go by the last ones.
+        """
+        ...
+
+
+def continues_chunks(policy: Policy) -> TypeGuard[ContinuingPolicy]:
+    """Whether a policy takes what is left of its last chunk."""
+    return hasattr(policy, "act_continuing")
+
+
 # ── what a policy can tell of itself, if it wants to ───────────────────────────────────────────────────
 
 

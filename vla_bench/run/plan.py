@@ -13,14 +13,12 @@ from typing import Any
 from vla_bench import catalog
 from vla_bench.catalog import Suite
 from vla_bench.errors import UnknownNameError, VlaBenchError
-from vla_bench.policy.cards import read_card
+from vla_bench.policy.cards import Card, read_card
+from vla_bench.run.latency import latency_source
 from vla_bench.run.study import Study
+from vla_bench.run.timing import timing_problems
 from vla_bench.run.varied import Omission, Varied, noting, vary
 from vla_bench.types import Arm, Budget, Episode, Task
-
-# What an arm may name; a new pacing or latency source is added here and nowhere else.
-PACINGS = ("blocking",)
-LATENCIES = ("zero",)
 
 
 class PlanError(VlaBenchError):
@@ -134,12 +132,13 @@ def make_plan(study: Study) -> Plan:
     """
     problems: list[str] = []
     tasks = _tasks(study, problems)
+    suites = {suite.name: suite for suite, _ in tasks}
     for arm in study.arms:
-        _check_arm(arm, problems)
+        problems += timing_problems(arm, _check_card(arm, problems), suites.values())
     if not study.arms:
         problems.append("it names no policy")
     varied, omitted = vary(study, tasks, problems)
-    for suite in {suite.name: suite for suite, _ in tasks}.values():
+    for suite in suites.values():
         _check_episodes(study, suite, problems)
     if problems:
         raise PlanError(study, list(dict.fromkeys(problems)))
@@ -172,10 +171,8 @@ def _on_axis(study: Study, suite: Suite, stem: str) -> bool:
     return not study.task_axis or suite.axes()[stem] in study.task_axis
 
 
-def _check_arm(arm: Arm, problems: list[str]) -> None:
-    for kind, name, known in (("pacing", arm.pacing, PACINGS), ("latency source", arm.latency, LATENCIES)):
-        if name not in known:
-            problems.append(str(UnknownNameError(kind, name, known)))
+def _check_card(arm: Arm, problems: list[str]) -> Card | None:
+    """The card of an arm's policy; None if it cannot be read."""
     with noting(problems):
         card = read_card(arm.policy)
         if arm.precision not in card.precisions:
@@ -187,6 +184,8 @@ def _check_arm(arm: Arm, problems: list[str]) -> None:
                 f"policy {card.name!r} predicts {card.chunk_predicted} action(s) at a time, "
                 f"so {arm.chunk_executed} cannot be executed"
             )
+        return card
+    return None
 
 
 def _check_episodes(study: Study, suite: Suite, problems: list[str]) -> None:
@@ -201,6 +200,7 @@ def _check_episodes(study: Study, suite: Suite, problems: list[str]) -> None:
 
 def _items(study: Study, tasks: Varied) -> Iterator[WorkItem]:
     arms = study.arms
+    files = {arm.latency: getattr(latency_source(arm.latency), "content", "") for arm in arms}
     for suite, stem, variations in tasks:
         own = study.budget or suite.budget
         budget = Budget(own.steps, own.time_s)
@@ -209,7 +209,8 @@ def _items(study: Study, tasks: Varied) -> Iterator[WorkItem]:
             for index in range(study.first_episode, study.first_episode + count):
                 episode = _episode(suite, stem, variation, index)
                 for arm in arms:
-                    yield WorkItem(arm, episode, budget, _key(arm, episode, budget, suite))
+                    timing = _timing(study, arm, suite, files[arm.latency])
+                    yield WorkItem(arm, episode, budget, _key(arm, episode, budget, suite, timing))
 
 
 def _episode(suite: Suite, stem: str, variation: str, index: int) -> Episode:
@@ -219,7 +220,14 @@ def _episode(suite: Suite, stem: str, variation: str, index: int) -> Episode:
     return Episode(task_id, variation, seed=index)
 
 
-def _key(arm: Arm, episode: Episode, budget: Budget, suite: Suite) -> str:
+def _timing(study: Study, arm: Arm, suite: Suite, latency_content: str) -> list[str]:
+    """What decides the timing of an item and is not in its arm's name."""
+    stale = [] if arm.pacing == "blocking" else [f"stale:{suite.stale}"]
+    phase = [] if study.phase == "none" else [f"phase:{study.phase}"]
+    return stale + phase + ([f"latency:{latency_content}"] if latency_content else [])
+
+
+def _key(arm: Arm, episode: Episode, budget: Budget, suite: Suite, timing: list[str]) -> str:
     lengths = [suite.substep_s, suite.tick_s, suite.policy_period_s, suite.settle_steps]
-    content = [arm.key, episode.key, budget.steps, budget.time_s, *lengths]
+    content = [arm.key, episode.key, budget.steps, budget.time_s, *lengths, *timing]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -12,8 +12,10 @@ from pathlib import Path
 import vla_bench
 from vla_bench import catalog
 from vla_bench.axes.certificates import certificate
+from vla_bench.run.latency import latency_source
 from vla_bench.run.plan import Plan
-from vla_bench.run.records import Assets, ExpertRate, RunHeader, Session
+from vla_bench.run.records import Assets, ExpertRate, LatencyUsed, RunHeader, Session
+from vla_bench.types import StaleRule
 
 # Every distribution that changes pixels, physics or numbers.
 DISTRIBUTIONS = (
@@ -35,6 +37,8 @@ def header_of(plan: Plan, session: Session) -> RunHeader:
         sessions=(session,),
         certificates=_certificates(plan),
         published=_published(plan),
+        latencies={arm.latency: _latency_used(arm.latency) for arm in plan.study.arms},
+        stale=_stale(plan),
     )
 
 
@@ -46,6 +50,20 @@ def _certificates(plan: Plan) -> dict[str, ExpertRate]:
         if known is not None:
             found[f"{task_id}|{variation}"] = ExpertRate(n=known.n, successes=known.solved)
     return found
+
+
+def _latency_used(name: str) -> LatencyUsed:
+    source = latency_source(name)
+    if source is None:  # recorded when the run begins, and replayed from then on
+        return LatencyUsed()
+    return LatencyUsed(deterministic=source.deterministic, content=source.content)
+
+
+def _stale(plan: Plan) -> dict[str, StaleRule]:
+    """Suite → stale rule, of suites with an arm that does not wait."""
+    names = {i.episode.task_id.partition("/")[0] for i in plan.items if i.arm.pacing != "blocking"}
+    found = map(catalog.suite, sorted(names))
+    return {suite.name: suite.stale for suite in found if suite.stale is not None}
 
 
 def _published(plan: Plan) -> dict[str, str]:

@@ -1,14 +1,13 @@
 """One episode: a policy acts in a simulation until success, the end of its budget, or an error.
 
-The loop knows nothing of records, videos or tables. How simulated time relates to thinking is the pacing's
+It knows nothing of records, videos or tables. How simulated time relates to thinking is the pacing's
 business; a pacing is a function of a `Rollout`.
 """
 
 from __future__ import annotations
 
 import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,10 +15,13 @@ import numpy as np
 
 from vla_bench.errors import ConventionError
 from vla_bench.policy.base import Policy
-from vla_bench.run.records import ErrorInfo, Inferences
-from vla_bench.types import Array, CameraView, Episode, Observation, Simulation
+from vla_bench.run.latency import Delays, no_delay
+from vla_bench.run.outcomes import as_error, measures, not_played
+from vla_bench.run.pacing import PACINGS, parse_pacing, whole_ns
+from vla_bench.types import ActionChunk, Array, CameraView, Episode, Observation, Simulation
 
 PHASES = ("preprocess", "inference", "postprocess")
+COLUMNS = (*(f"{phase}_ms" for phase in PHASES), "observation_age_ms", "staleness_ms")
 
 
 class PolicyFailure(Exception):  # noqa: N818  (the policy's fault, not an error)
@@ -30,6 +32,14 @@ class PolicyFailure(Exception):  # noqa: N818  (the policy's fault, not an error
         super().__init__(detail)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a policy said: (T, A) `actions` as it gave them, and the milliseconds of each phase."""
+
+    actions: Array
+    phases_ms: Mapping[str, float]
+
+
 @dataclass
 class Rollout:
     """The state of an episode that is running.
@@ -37,28 +47,47 @@ class Rollout:
     Attributes:
         simulation, policy: Who takes part.
         chunk_executed: How many actions of a chunk are executed before the next inference.
-        on_step: Called after every policy step, for example to record a frame.
+        on_step: Called after every policy period, for example to record a frame.
+        delays: What each inference takes on the virtual clock.
+        phase_ticks: How long the world runs before the policy's clock begins.
         steps, ticks: Accepted actions and simulation ticks so far.
         succeeded: Whether the goal held after some tick.
         ended_by: The limit of the budget that ended the episode.
+        frozen_ns: How long the world stood still and waited for the policy.
+        grip_path: Where the fingers were, once a policy period.
+        inferences: Columns of the record, one entry an inference.
     """
 
     simulation: Simulation
     policy: Policy
     chunk_executed: int = 1
     on_step: Callable[[], None] = lambda: None
+    delays: Delays = no_delay
+    phase_ticks: int = 0
     steps: int = 0
     ticks: int = 0
     succeeded: bool = False
     ended_by: Literal["steps", "time"] | None = None
-    latencies_ms: dict[str, list[float]] = field(default_factory=lambda: {phase: [] for phase in PHASES})
-    _observed: dict[int, Observation] = field(default_factory=dict)  # by the steps before it
-    _grip_path: list[Array] = field(default_factory=list)
+    frozen_ns: int = 0
+    grip_path: list[Array] = field(default_factory=list)
+    inferences: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
+    _observed: dict[int, Observation] = field(default_factory=dict)  # by the ticks before it
+    _calls: int = 0
 
     @property
     def ended(self) -> bool:
         """Whether nothing more is to be done."""
         return self.succeeded or self.ended_by is not None
+
+    @property
+    def now_ns(self) -> int:
+        """Time on the policy's clock."""
+        return self.ticks * self.simulation.task.tick_ns
+
+    @property
+    def ticks_per_step(self) -> int:
+        """Ticks in a policy period."""
+        return self.simulation.task.ticks_per_step
 
     def start(self) -> None:
         """Let the scene settle as the task's protocol says; not counted, and success does not count yet."""
@@ -67,26 +96,58 @@ class Rollout:
         for _ in range(task.settle_steps):
             for tick in range(task.ticks_per_step):
                 self.simulation.tick(command if tick == 0 else None)
+        for _ in range(self.phase_ticks):
+            self.simulation.tick(None)
 
     def infer(self) -> Array:
-        """Observe, ask the policy, and return the (T, A) actions.
+        """Observe, ask the policy, and return the (T, A) actions, while the world stands still.
 
         Raises:
             PolicyFailure: An action is not a finite number.
             ConventionError: The chunk has another shape than the simulation's actions.
         """
+        answer, delay_ns = self.ask()
+        self.frozen_ns += delay_ns
+        self.take(answer)
+        return answer.actions
+
+    def ask(self, act: Callable[[Sequence[Observation]], ActionChunk] | None = None) -> tuple[Answer, int]:
+        """Observe and ask the policy; return what it says and how long that takes on the virtual clock (ns).
+
+        Args:
+            act: Asked instead of the policy's own.
+
+        Raises:
+            ConventionError: The chunk has another shape than the simulation's actions.
+        """
         observations = self._history()
-        began = time.perf_counter()
-        chunk = self.policy.act(observations)
-        total_ms = (time.perf_counter() - began) * 1e3
-        measured = chunk.timings_ms or {"inference": total_ms}
-        for phase in PHASES:
-            self.latencies_ms[phase].append(float(measured.get(phase, 0.0)))
+        began = time.perf_counter_ns()
+        chunk = (act or self.policy.act)(observations)
+        spent_ns = time.perf_counter_ns() - began
         actions = np.asarray(chunk.actions, dtype=np.float64)
         check_chunk(self.simulation, self.policy, actions)
-        if not np.isfinite(actions).all():
-            raise PolicyFailure("policy_nan", f"action {actions[~np.isfinite(actions).all(axis=1)][0]}")
-        return actions
+        delay_ns = whole_ns(self.delays(self._calls, spent_ns), f"the delay of inference {self._calls}")
+        self._calls += 1
+        return Answer(actions, chunk.timings_ms or {"inference": spent_ns / 1e6}), delay_ns
+
+    def take(self, answer: Answer, *, age_ns: int = 0, stale_ns: int = 0) -> None:
+        """Accept what the policy said, when it is there.
+
+        Args:
+            answer: What it said.
+            age_ns: Age of its observation when its first action is applied.
+            stale_ns: How long until then nothing fresh was there.
+
+        Raises:
+            PolicyFailure: An action is not a finite number.
+        """
+        for phase in PHASES:
+            self.inferences[f"{phase}_ms"].append(float(answer.phases_ms.get(phase, 0.0)))
+        self.inferences["observation_age_ms"].append(age_ns / 1e6)
+        self.inferences["staleness_ms"].append(stale_ns / 1e6)
+        finite = np.isfinite(answer.actions)
+        if not finite.all():
+            raise PolicyFailure("policy_nan", f"action {answer.actions[~finite.all(axis=1)][0]}")
 
     def step(self, action: Array) -> None:
         """Execute one action for a policy period, or until the goal holds or the time is over."""
@@ -98,7 +159,18 @@ class Rollout:
         budget = self.simulation.task.budget
         if not self.ended and budget.steps is not None and self.steps >= budget.steps:
             self.ended_by = "steps"
-        self._grip_path.append(self.simulation.observe().proprio["robot0_eef_pos"])
+        self._end_period()
+
+    def tick_in_time(self, command: Array | None) -> None:
+        """Advance the simulation by one tick, and see to what happens once a policy period."""
+        self.tick(command)
+        if self.ticks % self.ticks_per_step == 0 or self.ended:
+            self._end_period()
+            if self.policy.spec.history > 1 and not self.ended:
+                self._see()
+
+    def _end_period(self) -> None:
+        self.grip_path.append(self.simulation.observe().proprio["robot0_eef_pos"])
         self.on_step()
 
     def tick(self, command: Array | None) -> None:
@@ -122,26 +194,41 @@ class Rollout:
             return
         later = [age * self._stride() - steps_to_inference for age in range(1, spec.history)]
         if any(steps >= 0 and steps % interval == 0 for steps in later):
-            self._observed[self.steps] = self._observe()
+            self._see()
 
     @property
     def simulated_s(self) -> float:
         """Physics time since the start, settling not counted."""
         return self.ticks * self.simulation.task.tick_s
 
-    def _history(self) -> list[Observation]:
-        """The observations that the spec asks for; the first one stands in for those before the start."""
-        spec = self.policy.spec
-        stride = self._stride() if spec.history > 1 else 1
-        self._observed[self.steps] = self._observe()
-        wanted = [max(0, self.steps - age * stride) for age in reversed(range(spec.history))]
-        self._observed = {step: seen for step, seen in self._observed.items() if step >= wanted[0]}
-        return [self._observed[step] for step in wanted]
+    @property
+    def task_s(self) -> float:
+        """Time that the task took: the simulated, and that in which the world waited."""
+        return self.simulated_s + self.frozen_ns / 1e9
 
-    def _observe(self) -> Observation:
+    def _history(self) -> list[Observation]:
+        """The observations that the spec asks for: now, and of each instant before the newest not later.
+
+        Those were made at the ends of policy periods; the first stands in for those before the start.
+        """
+        spec = self.policy.spec
+        stride = self._stride() * self.ticks_per_step if spec.history > 1 else 1
+        self._see()
+        made = [tick for tick in self._observed if tick % self.ticks_per_step == 0]
+        wanted = [
+            max((tick for tick in made if tick <= self.ticks - age * stride), default=0)
+            for age in reversed(range(1, spec.history))
+        ] + [self.ticks]
+        self._observed = {tick: seen for tick, seen in self._observed.items() if tick >= wanted[0]}
+        return [self._observed[tick] for tick in wanted]
+
+    def _see(self) -> None:
+        """Keep the observation of now."""
+        if self.ticks in self._observed:
+            return
         spec = self.policy.spec
         views = [CameraView(name, *spec.image_px) for name in spec.cameras]
-        return self.simulation.observe(views, privileged=spec.privileged)
+        self._observed[self.ticks] = self.simulation.observe(views, privileged=spec.privileged)
 
     def _stride(self) -> int:
         """Policy steps between the observations of a history."""
@@ -153,20 +240,6 @@ class Rollout:
                 f"multiple of the policy period {period} s of {self.simulation.task.id}"
             )
         return round(steps)
-
-
-def blocking(run: Rollout) -> None:
-    """The simulation stands still while the policy thinks, so success cannot depend on latency."""
-    while not run.ended:
-        actions = run.infer()[: run.chunk_executed]
-        for index, action in enumerate(actions):
-            run.step(action)
-            if run.ended:
-                return
-            run.look_ahead(len(actions) - 1 - index, len(actions))
-
-
-PACINGS: Mapping[str, Callable[[Rollout], None]] = {"blocking": blocking}
 
 
 def check_chunk(simulation: Simulation, policy: Policy, actions: Array) -> None:
@@ -198,61 +271,13 @@ def play(run: Rollout, episode: Episode, pacing: str, policy_seed: int) -> dict[
     try:
         run.policy.reset(run.simulation.observe().instruction, policy_seed)
         run.start()
-        PACINGS[pacing](run)
+        kind = parse_pacing(pacing)
+        PACINGS[kind.mode].play(run, kind)
     except PolicyFailure as failure:
         outcome = {"status": "failure", "cause": failure.cause}
     except Exception as error:
-        outcome = _as_error(error)
+        outcome = as_error(error)
     else:
         limit = {"steps": "horizon", "time": "time", None: None}[run.ended_by]
         outcome = {"status": "success" if run.succeeded else "failure", "cause": limit}
-    return outcome | _measures(run) | {"wall_s": time.perf_counter() - began}
-
-
-def not_played(error: Exception) -> dict[str, Any]:
-    """The outcome of an episode that could not begin: its scene cannot be built or reset."""
-    nothing = dict.fromkeys(("steps", "ticks", "simulated_s", "task_s", "wall_s", "score"), 0)
-    return {**_as_error(error), **nothing, "success_any": False, "success_last": False}
-
-
-def _as_error(error: Exception) -> dict[str, Any]:
-    text = "".join(traceback.format_exception(error))
-    return {"status": "error", "error": ErrorInfo(type(error).__name__, str(error), text)}
-
-
-def _measures(run: Rollout) -> dict[str, Any]:
-    simulation, totals = run.simulation, [sum(ms) for ms in zip(*run.latencies_ms.values(), strict=True)]
-    median_ms = float(np.median(totals)) if totals else 0.0
-    calls = len(totals)
-    return {
-        "instruction": simulation.observe().instruction,
-        "success_any": run.succeeded,
-        "success_last": simulation.succeeded,
-        "score": 1.0 if run.succeeded else simulation.score,
-        "stages": simulation.stages,
-        "drawn": dict(simulation.drawn),
-        "steps": run.steps,
-        "ticks": run.ticks,
-        "simulated_s": run.simulated_s,
-        "task_s": run.simulated_s,
-        "budget_ended": run.ended_by,
-        "policy_hz": 1e3 / median_ms if median_ms > 0 else None,
-        "command_hz": run.steps / run.simulated_s if run.ticks else None,
-        "inferences": Inferences(
-            **{f"{phase}_ms": tuple(ms) for phase, ms in run.latencies_ms.items()},
-            observation_age_ms=(0.0,) * calls,
-            staleness_ms=(0.0,) * calls,
-        ),
-        **_smoothness(np.array(run._grip_path), simulation.task.policy_period_s),
-    }
-
-
-def _smoothness(path: Array, period_s: float) -> dict[str, float | None]:
-    """Length and mean jerk of the gripper's path, sampled once a policy period."""
-    if len(path) < 4:
-        return {"jerk_m_s3": None, "path_length_m": None}
-    jerk = np.diff(path, n=3, axis=0) / period_s**3
-    return {
-        "jerk_m_s3": float(np.linalg.norm(jerk, axis=1).mean()),
-        "path_length_m": float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum()),
-    }
+    return outcome | measures(run) | {"wall_s": time.perf_counter() - began}

@@ -9,16 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from vla_bench import seeding
+from vla_bench import catalog, seeding
 from vla_bench.errors import ConventionError, MissingCapabilityError
-from vla_bench.policy.base import Policy, precision_report
+from vla_bench.policy.base import Policy, continues_chunks, precision_report
 from vla_bench.policy.cards import Card, load_policy, read_card
-from vla_bench.run.plan import Plan, WorkItem
+from vla_bench.run.latency import LatencySource, latency_source, phase_ticks
+from vla_bench.run.latency.measuring import measured_trace
+from vla_bench.run.outcomes import not_played
+from vla_bench.run.pacing import parse_pacing
+from vla_bench.run.plan import Plan, PlanError, WorkItem
 from vla_bench.run.provenance import now
 from vla_bench.run.records import Loaded, Record, RecordWriter, RunHeader, done_keys, open_run
-from vla_bench.run.rollout import Rollout, check_chunk, not_played, play
+from vla_bench.run.rollout import Rollout, check_chunk, play
+from vla_bench.run.timing import too_late
 from vla_bench.run.video import Video
-from vla_bench.types import CameraView, Episode, Simulation, Task
+from vla_bench.types import Arm, CameraView, Episode, Observation, Simulation, Task
 
 OnRecord = Callable[[Record], None]
 
@@ -38,6 +43,7 @@ def run_plan(plan: Plan, folder: Path, header: RunHeader, on_record: OnRecord = 
     with contextlib.closing(_Stage(plan)) as stage:
         stage.preflight()
         header = open_run(folder, _with_loaded(header, stage.loaded()))
+        stage.measure(folder)
         fingerprint = header.sessions[-1].fingerprint
         done = done_keys(folder)
         todo = [item for item in plan.items if item.key not in done]
@@ -58,6 +64,7 @@ class _Stage:
         self._policies: dict[tuple[str, str], Policy] = {}
         self._lacking: dict[tuple[str, str], MissingCapabilityError] = {}
         self._simulation: Simulation | None = None
+        self._sources: dict[tuple[str, str, str], LatencySource] = {}
         self._filmed = _filmed_keys(plan)
 
     def preflight(self) -> None:
@@ -84,11 +91,43 @@ class _Stage:
                     self._lacking[name, precision] = error
         if len(self._lacking) == len(pairs):
             raise next(iter(self._lacking.values()))
+        for arm in self._arms():
+            check_capability(arm, self._policy(arm.policy, arm.precision))
 
     def loaded(self) -> tuple[Loaded, ...]:
         """What the precisions of the loaded policies came to."""
         found = ((name, precision_report(policy)) for (name, _), policy in self._policies.items())
         return tuple(Loaded(policy=name, report=report) for name, report in found if report is not None)
+
+    def measure(self, folder: Path) -> None:
+        """Make every arm's delays known; those of this machine are recorded, unless the folder has them.
+
+        Raises:
+            PlanError: What was measured is too slow for a pacing.
+        """
+        for arm in self._arms():
+            source = latency_source(arm.latency) or self._measured(arm, folder)
+            self._sources[arm.policy, arm.precision, arm.latency] = source
+            pacing, card = parse_pacing(arm.pacing), read_card(arm.policy)
+            executed = arm.chunk_executed or card.chunk_executed
+            names = dict.fromkeys(item.episode.task_id.partition("/")[0] for item in self._plan.items)
+            for suite in map(catalog.suite, names):
+                if late := too_late(pacing, source, executed, card, arm.latency, suite):
+                    raise PlanError(self._plan.study, [late])
+
+    def _measured(self, arm: Arm, folder: Path) -> LatencySource:
+        first = self._plan.items[0]
+        simulation, policy = self._simulate(first.task()), self._policy(arm.policy, arm.precision)
+        simulation.reset(first.episode)
+        policy.reset(simulation.observe().instruction, policy_seed(first.episode))
+        return measured_trace(
+            folder / "latencies" / f"{_file_name(f'{arm.policy}-{arm.precision}')}.parquet",
+            policy, arm.policy, arm.precision, _observe(simulation, policy), {"task": first.episode.task_id},
+        )  # fmt: skip
+
+    def _arms(self) -> list[Arm]:
+        """The arms that can be run."""
+        return [arm for arm in self._plan.study.arms if (arm.policy, arm.precision) not in self._lacking]
 
     def run(self, item: WorkItem, folder: Path, fingerprint: str | None) -> Record:
         """Run one item.
@@ -117,7 +156,10 @@ class _Stage:
             simulation,
             self._policy(arm.policy, arm.precision),
             chunk_executed=arm.chunk_executed or read_card(arm.policy).chunk_executed,
+            delays=self._sources[arm.policy, arm.precision, arm.latency].delays(item.episode.key),
         )
+        if self._plan.study.phase == "drawn":
+            run.phase_ticks = phase_ticks(item.episode.key, run.ticks_per_step)
         if item.key not in self._filmed:
             return play(run, item.episode, arm.pacing, policy_seed(item.episode))
         name = f"{item.episode.key}#{arm.policy}-{arm.precision}-{item.key[:6]}"
@@ -217,13 +259,29 @@ def check_conventions(simulation: Simulation, policy: Policy, name: str) -> None
         raise ConventionError(f"policy {name!r} does not fit {task.id}: {'; '.join(problems)}")
 
 
+def check_capability(arm: Arm, policy: Policy) -> None:
+    """See that a policy can do what the pacing of its arm asks of it.
+
+    Raises:
+        MissingCapabilityError: It cannot.
+    """
+    if parse_pacing(arm.pacing).merge == "rtc" and not continues_chunks(policy):
+        raise MissingCapabilityError(
+            f"pacing {arm.pacing!r} hands a policy what is left of its last chunk; {arm.policy!r} cannot "
+            f"continue one (it has no act_continuing); use chunk_async, or chunk_async@ensemble"
+        )
+
+
+def _observe(simulation: Simulation, policy: Policy) -> Observation:
+    """What a policy sees of a simulation."""
+    views = [CameraView(name, *policy.spec.image_px) for name in policy.spec.cameras]
+    return simulation.observe(views, privileged=policy.spec.privileged)
+
+
 def _try_one_action(simulation: Simulation, policy: Policy, name: str, episode: Episode) -> None:
     """Let the policy act once, so that a wrong shape is found before any episode runs."""
-    spec = policy.spec
     policy.reset(simulation.observe().instruction, policy_seed(episode))
-    views = [CameraView(name, *spec.image_px) for name in spec.cameras]
-    observation = simulation.observe(views, privileged=spec.privileged)
-    chunk = policy.act([observation] * spec.history)
+    chunk = policy.act([_observe(simulation, policy)] * policy.spec.history)
     try:
         check_chunk(simulation, policy, np.asarray(chunk.actions))
     except ConventionError as error:

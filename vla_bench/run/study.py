@@ -65,6 +65,8 @@ class Study(FileModel):
         episodes: Episodes of each task and variation; None is as many as the suite declares.
         first_episode: Index of the first one: of an initial state where the suite has them, else a seed.
         budget: Replaces the budget of every task.
+        phase: Whether the world is ahead of the policy's clock by a part of a period that is drawn for each
+            episode, the same for all arms (`drawn`), or by nothing (`none`).
     """
 
     name: str = Field(default="study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -83,6 +85,7 @@ class Study(FileModel):
     episodes: int | None = Field(default=None, gt=0)
     first_episode: int = Field(default=0, ge=0)
     budget: BudgetTable | None = None
+    phase: Literal["none", "drawn"] = "none"
     outputs: Outputs = Outputs()
     statistics: Statistics = Statistics()
 

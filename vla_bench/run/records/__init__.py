@@ -1,6 +1,14 @@
 """Records of a run: their schema, their lines, the folder that holds them."""
 
-from vla_bench.run.records.header import Assets, ExpertRate, Loaded, RunHeader, Session, read_header
+from vla_bench.run.records.header import (
+    Assets,
+    ExpertRate,
+    LatencyUsed,
+    Loaded,
+    RunHeader,
+    Session,
+    read_header,
+)
 from vla_bench.run.records.lines import decode, encode
 from vla_bench.run.records.reader import Run, done_keys, read_run
 from vla_bench.run.records.schema import SCHEMA_VERSION, ErrorInfo, Inferences, Record
@@ -12,6 +20,7 @@ __all__ = [
     "ErrorInfo",
     "ExpertRate",
     "Inferences",
+    "LatencyUsed",
     "Loaded",
     "Record",
     "RecordWriter",

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from vla_bench.config import FileModel, parse
 from vla_bench.errors import DataError, MissingDataError
 from vla_bench.run.records.schema import check_schema
-from vla_bench.types import Arm, PrecisionReport
+from vla_bench.types import Arm, PrecisionReport, StaleRule
 
 HEADER_FILE = "run.json"
 
@@ -71,6 +71,13 @@ class ExpertRate(FileModel):
         return self
 
 
+class LatencyUsed(FileModel):
+    """A latency source: whether the same run again has the same delays, and a digest of the file it reads."""
+
+    deterministic: bool = True
+    content: str = ""
+
+
 class RunHeader(FileModel):
     """What was to be run, and every session that ran a part of it.
 
@@ -82,6 +89,8 @@ class RunHeader(FileModel):
         sessions: The first, and those that continued it.
         certificates: Those of what was planned, by `task_id|variation`; `task_id|` is the unvaried task.
         published: Task id → the published task that it mirrors, where it mirrors one.
+        latencies: Those of the arms, by name.
+        stale: Suite → what its robot does while no fresh action is there, where a pacing lets that happen.
     """
 
     schema_version: Literal[1] = 1
@@ -94,6 +103,8 @@ class RunHeader(FileModel):
     sessions: tuple[Session, ...]
     certificates: dict[str, ExpertRate] = Field(default_factory=dict)
     published: dict[str, str] = Field(default_factory=dict)
+    latencies: dict[str, LatencyUsed] = Field(default_factory=dict)
+    stale: dict[str, StaleRule] = Field(default_factory=dict)
 
 
 def read_header(folder: Path) -> RunHeader:

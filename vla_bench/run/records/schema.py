@@ -25,8 +25,8 @@ class Inferences:
 
     Attributes:
         preprocess_ms, inference_ms, postprocess_ms: Phases of computing, as the policy measured them.
-        observation_age_ms: Age of the observation when its first action was applied, in task time.
-        staleness_ms: How long the robot had no fresh command before it, in task time.
+        observation_age_ms: Age of the observation when its first action was applied, in simulated time.
+        staleness_ms: How long the robot had no fresh command before it, in simulated time.
     """
 
     preprocess_ms: Column = ()
