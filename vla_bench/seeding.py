@@ -8,6 +8,8 @@ an `eval` seed.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -32,3 +34,23 @@ def libero_stream(seed: int) -> np.random.RandomState:
     with any other generator. Nothing else may use it.
     """
     return np.random.RandomState(seed)
+
+
+def numpy_stream(seed: int) -> np.random.RandomState:
+    """Return the legacy stream of `np.random.seed(seed)`, for a library that draws from it: robosuite."""
+    return np.random.RandomState(seed)
+
+
+@contextmanager
+def global_stream(stream: np.random.RandomState) -> Iterator[None]:
+    """Let numpy's global stream be `stream` inside the block; what it was comes back, `stream` moves on.
+
+    One thread at a time: the global stream is the process's.
+    """
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.set_state(stream.get_state())  # noqa: NPY002
+    try:
+        yield
+    finally:
+        stream.set_state(np.random.get_state())  # noqa: NPY002
+        np.random.set_state(before)  # noqa: NPY002
