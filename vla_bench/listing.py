@@ -103,6 +103,25 @@ def policies() -> list[Row]:
     return rows
 
 
+def latencies() -> list[Row]:
+    """One row a latency that has a name: of a published model or of a measured trace."""
+    models = {name: read_toml(path) for name, path in catalog.latency_files(".toml").items()}
+    published = [
+        {
+            "latency": f"model:{name}",
+            "ms": f"{table.get('shift_ms', 0.0) + table.get('median_ms', 0.0):.1f}",
+            "certainty": table.get("certainty", ""),
+            "title": table.get("title", ""),
+        }
+        for name, table in models.items()
+    ]
+    traces = [
+        {"latency": f"trace:{name}", "ms": "", "certainty": "measured", "title": str(path)}
+        for name, path in catalog.latency_files(".parquet").items()
+    ]
+    return published + traces
+
+
 def studies() -> list[Row]:
     """One row a study."""
     return [

@@ -15,13 +15,13 @@ from vla_bench.errors import UnknownNameError
 @app.command("list")
 def list_things(
     kind: Annotated[
-        str, typer.Argument(help="suites, tasks, factors, certificates, policies or studies.")
+        str, typer.Argument(help="suites, tasks, factors, certificates, policies, latencies or studies.")
     ] = "suites",
     suite: Suites = None,
     task_axis: Axes = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what exists: suites, tasks, factors, certificates, policies, studies."""
+    """List what exists: suites, tasks, factors, certificates, policies, latencies, studies."""
     from vla_bench import listing
 
     kinds = {
@@ -30,6 +30,7 @@ def list_things(
         "factors": lambda: listing.factors(words(task_axis), wide=as_json),
         "certificates": lambda: listing.certificates(words(suite)),
         "policies": listing.policies,
+        "latencies": listing.latencies,
         "studies": listing.studies,
     }
     if kind not in kinds:
