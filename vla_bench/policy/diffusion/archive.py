@@ -21,7 +21,7 @@ from vla_bench.policy.diffusion.pickles import (
     Storage,
     read_pickle,
 )
-from vla_bench.policy.tensors import StoredTensor
+from vla_bench.policy.tensors import StoredTensor, read_at
 
 DTYPES = dict(zip(STORAGES, (
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16,
@@ -159,13 +159,7 @@ def _read(
     path: Path, start: int, extent: int, size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype
 ) -> torch.Tensor:
     """Read the numbers that a view spans, and copy the view out of them."""
-    spanned = torch.empty(extent, dtype=dtype)
-    buffer: Any = spanned.view(torch.uint8).numpy()
-    with path.open("rb") as file:
-        file.seek(start)
-        got = file.readinto(buffer)
-    if got != buffer.size:
-        raise DataError(path, f"ended early: {buffer.size} bytes wanted at {start}, found {got}")
+    spanned = read_at(path, start, (extent,), dtype)
     view = spanned.as_strided(size, stride) if extent else spanned.reshape(size)
     return view if view.is_contiguous() else view.contiguous()
 

@@ -34,10 +34,10 @@ class Words(nn.Module):
     def forward(self, texts: Sequence[str]) -> Tensor:
         """B texts → (B, size)."""
         places = [self._places(text) for text in texts]
-        counts = [0, *(len(each) for each in places[:-1])]
+        counts = [0, *(len(each) for each in places)][: len(places)]
         device = self.table.weight.device
         flat = torch.tensor([place for each in places for place in each], device=device, dtype=torch.long)
-        return self.table(flat, torch.tensor(counts, device=device).cumsum(0))
+        return self.table(flat, torch.tensor(counts, device=device, dtype=torch.long).cumsum(0))
 
     def _places(self, text: str) -> list[int]:
         words = re.findall(r"\w+", text.lower())
