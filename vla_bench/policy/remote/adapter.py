@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vla_bench.errors import ConventionError, UnknownNameError
+from vla_bench.errors import ConventionError, UnknownNameError, VlaBenchError
 from vla_bench.policy.arm import STATE_NAMES
 from vla_bench.policy.base import PolicySpec
 from vla_bench.policy.cards import Card
@@ -165,6 +165,9 @@ class RemotePolicy:
                     self._given_up = True
                     raise LostServerError(f"policy {self._name!r}: {error} (attempt {attempt})") from error
                 time.sleep(conventions.backoff_s * 2 ** (attempt - 1))
+            except VlaBenchError:  # somebody is there, and trying again does not help
+                self._exchange.close()
+                raise
             else:
                 return self._accepted(offer)
         raise AssertionError("unreachable")

@@ -38,7 +38,6 @@ class OpenpiExchange:
             if not isinstance(metadata, dict):
                 raise WireError(f"{type(metadata).__name__}, a map of metadata is expected")
         except WireError as error:
-            self._link.close()
             raise AnswerError(f"{self.theirs} greeted with {error}") from error
         self._greeting = read_greeting(metadata.get(native.KEY), self.theirs)
         return Offer(self._ours, self._greeting)

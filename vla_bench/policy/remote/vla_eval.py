@@ -44,19 +44,9 @@ class VlaEvalExchange:
         self._in_episode = False
         self._send("hello", hello(benchmark="vla-bench"))
         try:
-            answered = read(self._link.receive())
-            if answered.type != "hello":
-                raise WireError(f"{answered.type!r}: {_told(answered)}")
-            said = answered.payload
-            self._require_version(said)
+            return self._read_greeting(self._link.receive())
         except WireError as error:
-            self._link.close()
             raise AnswerError(f"{self.theirs} answered the greeting with {error}") from error
-        name = str(said.get("model_server", ""))[:100]
-        self._greeting = read_greeting(said.get(native.KEY), self.theirs)
-        if self._greeting is None:
-            self._ours = asked(said, self._card, self._who(name), self._card_name)
-        return Offer(self._ours, self._greeting, name)
 
     def begin(self, instruction: str, seed: int) -> None:
         """End the last episode and begin one; the server answers neither."""
@@ -96,6 +86,18 @@ class VlaEvalExchange:
         """Hang up."""
         self._link.close()
 
+    def _read_greeting(self, data: bytes | str) -> Offer:
+        answered = read(data)
+        if answered.type != "hello":
+            raise WireError(f"{answered.type!r}: {_told(answered)}")
+        said = answered.payload
+        self._require_version(said)
+        name = str(said.get("model_server", ""))[:100]
+        self._greeting = read_greeting(said.get(native.KEY), self.theirs)
+        if self._greeting is None:
+            self._ours = asked(said, self._card, self._who(name), self._card_name)
+        return Offer(self._ours, self._greeting, name)
+
     def _send(self, kind: str, payload: dict[str, Any]) -> None:
         self._seq += 1
         self._link.send(write(Frame(kind, payload, self._seq)))
@@ -106,7 +108,6 @@ class VlaEvalExchange:
     def _require_version(self, said: Mapping[str, Any]) -> None:
         theirs, ours = said.get("protocol_version"), vla_eval_frames.PROTOCOL_VERSION
         if theirs != ours:
-            self._link.close()
             raise ConventionError(
                 f"{self.theirs} speaks version {theirs!r:.40} of its protocol, "
                 f"policy {self._card_name!r} {ours}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from http import HTTPStatus
 
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
@@ -32,6 +33,7 @@ class WebSocketLink:
         self._address, self._timeout_s, self._headers = address, timeout_s, headers
         self._theirs, self._hint = theirs, hint
         self._connection: ClientConnection | None = None
+        self._hanging_up = contextlib.ExitStack()
 
     def open(self) -> None:
         """Connect anew.
@@ -44,10 +46,11 @@ class WebSocketLink:
         self.close()
         try:
             # no pings: a server may be busy for a minute with its first inference
-            self._connection = connect(
+            dialled = connect(
                 f"ws://{self._address}", compression=None, max_size=MAX_BYTES, ping_interval=None, proxy=None,
                 open_timeout=self._timeout_s, close_timeout=CLOSE_S, additional_headers=self._headers,
             )  # fmt: skip
+            self._connection = self._hanging_up.enter_context(dialled)
         except InvalidStatus as error:
             status = error.response.status_code
             if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -56,6 +59,8 @@ class WebSocketLink:
                 raise LostServerError(f"{self._theirs} is not available: HTTP status {status}") from error
             raise AnswerError(f"{self._theirs} is no such server: HTTP status {status}") from error
         except InvalidHandshake as error:
+            if isinstance(error.__cause__, EOFError):
+                raise LostServerError(f"{self._theirs} hung up at once") from error
             raise AnswerError(f"{self._theirs} does not speak WebSocket: {error}") from error
         except (OSError, EOFError, WebSocketException) as error:
             raise LostServerError(f"{self._theirs} cannot be reached: {_reason(error)}") from error
@@ -87,9 +92,8 @@ class WebSocketLink:
 
     def close(self) -> None:
         """Hang up, if connected."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            connection.close()
+        self._connection = None
+        self._hanging_up.close()
 
     def _open_connection(self) -> ClientConnection:
         if self._connection is None:
