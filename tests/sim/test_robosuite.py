@@ -246,6 +246,29 @@ def test_a_policy_of_the_other_action_convention_is_refused(simulations):
         check_conventions(start(simulations(ABSOLUTE)), noop, "noop")
 
 
+def test_a_diffusion_policy_that_was_trained_on_poses_commands_them(simulations, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    from support.diffusion import configuration, write_card, write_official
+
+    checkpoint = write_official(tmp_path / "latest.ckpt", configuration(action_size=10, absolute=True))
+    convention = catalog.task(ABSOLUTE).action_convention
+    options = {"actions": "absolute_rot6d"}
+    write_card(tmp_path, "poses", checkpoint, options, action_convention=convention)
+    monkeypatch.setenv(catalog.POLICIES_DIR_VARIABLE, str(tmp_path))
+    policy, simulation = load_policy("poses"), start(simulations(ABSOLUTE))
+    check_conventions(simulation, policy, "poses")
+    policy.reset("", 0)
+    seen = simulation.observe([CameraView(name, *policy.spec.image_px) for name in policy.spec.cameras])
+    commands = policy.act([seen] * policy.spec.history).actions
+    simulation.tick(commands[0])
+    controller = simulation._env.robots[0].controller
+    assert np.array_equal(controller.goal_pos, commands[0, :3])
+    turned = Rotation.from_rotvec(commands[0, 3:6]).as_matrix()
+    assert np.allclose(controller.goal_ori, turned, atol=1e-5)
+    with pytest.raises(ConventionError, match="actions are 'absolute_pose', the task takes 'delta_pose'"):
+        check_conventions(start(simulations(LIFT)), policy, "poses")
+
+
 def test_scripted_experts_and_variations_say_in_a_sentence_that_they_do_not_work_here(simulations):
     simulation = start(simulations(LIFT))
     with pytest.raises(MissingCapabilityError, match="scripted experts do not act in robosuite's own tasks"):
