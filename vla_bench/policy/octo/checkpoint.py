@@ -78,6 +78,17 @@ def picture_px(config: OctoConfig, sizes: Sizes, camera: str, source: Path) -> i
     return side * math.prod(stem.strides) * max(stem.patch_size // 16, 1)
 
 
+def modules_of(config: OctoConfig, stored: Stored, source: Path) -> tuple[Octo, Head]:
+    """Make model and head without weights, on the meta device.
+
+    Raises:
+        DataError: The parameters do not say sizes that go with the config.
+    """
+    sizes = sizes_of(stored, config, source)
+    with torch.device("meta"):
+        return Octo(config, sizes), build_head(config.head, config.width)
+
+
 def load_octo(
     config: OctoConfig, stored: Stored, source: Path, precision: Precision, device: torch.device
 ) -> tuple[Octo, Head]:
@@ -96,13 +107,12 @@ def load_octo(
         DataError: Parameters and config contradict each other; nothing has been read then.
         MissingCapabilityError: The machine lacks what the precision needs.
     """
-    sizes = sizes_of(stored, config, source)
-    with torch.device("meta"):
-        model, head = Octo(config, sizes), build_head(config.head, config.width)
-    own = {name.removeprefix(HEAD): tensor for name, tensor in stored.items() if name.startswith(HEAD)}
+    model, head = modules_of(config, stored, source)
     rest = {name: tensor for name, tensor in stored.items() if not name.startswith(HEAD)}
-    check({name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}, own, source)
+    own = {name: tensor for name, tensor in stored.items() if name.startswith(HEAD)}
+    check({HEAD + name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}, own, source)
     load(model, rest, precision, device=device, source=source, skip=not_quantised(model))
+    own = {name.removeprefix(HEAD): tensor for name, tensor in own.items()}
     fill(head, own, dtype=torch.float32, device=device, source=source)
     return model.eval(), head.eval()
 
