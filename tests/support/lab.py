@@ -72,7 +72,8 @@ class Signed:
 
     def act(self, observations: Sequence[Observation]) -> ActionChunk:
         self.seen.append([round(seen.time_ns / (TICK_S * 1e9)) for seen in observations])
-        time.sleep(self._sleep_s())
+        if sleep_s := self._sleep_s():
+            time.sleep(sleep_s)
         return ActionChunk(
             np.array([[self.seen[-1][-1], j, 0, 0, 0, 0, 1] for j in range(self.spec.chunk_length)])
         )
