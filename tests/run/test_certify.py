@@ -9,7 +9,7 @@ from vla_bench import catalog
 from vla_bench.axes.certificates import lower
 from vla_bench.run import certify
 from vla_bench.run.certification import Register, examine, missing
-from vla_bench.run.certify import LOOKS, Examiner, certify_probability
+from vla_bench.run.certify import LOOKS, Examiner, certify_probability, decided
 
 VARIATIONS = ("", "visual.fog@3", "physical.mass@2", "language.typing_errors@2")
 
@@ -83,3 +83,19 @@ def test_looks_make_certificates_only_a_little_easier():
     assert certify_probability(1.0, 9) == pytest.approx(1.0)
     assert certify_probability(0.98, 21) > 0.99
     assert lower(9, 9) >= 0.7 > lower(8, 8)
+
+
+@pytest.mark.parametrize(
+    ("n", "solved", "seeds", "known"),
+    [
+        (9, 9, 21, True),
+        (9, 8, 21, False),
+        (9, 6, 21, True),
+        (15, 12, 21, True),
+        (15, 13, 21, False),
+        (21, 0, 21, True),
+    ],
+)
+def test_a_cell_is_decided_when_it_is_certified_or_can_no_longer_be(n, solved, seeds, known):
+    assert decided(n, solved, n, seeds) is known
+    assert decided(n, n, solved, seeds) is known

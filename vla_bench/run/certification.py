@@ -15,7 +15,7 @@ from vla_bench.axes.certificates import Certificate, content_digest
 from vla_bench.axes.requirements import refusals
 from vla_bench.axes.variation import parse
 from vla_bench.bddl import read_problem
-from vla_bench.run.certify import Examiner
+from vla_bench.run.certify import Examiner, decided
 from vla_bench.types import Task
 
 Cell = tuple[str, str]  # task id, variation
@@ -55,7 +55,7 @@ def _is_known(task: Task, variation: str, seeds: int, known: dict[Cell, Certific
     found = known.get((task.id, variation))
     if found is None or found.content != content_digest(task, variation):
         return False
-    return found.n >= seeds or (bool(variation) and found.certified)
+    return found.n >= seeds or (bool(variation) and decided(found.n, found.solved, found.seen, seeds))
 
 
 def examine(units: Sequence[Unit], workers: int) -> Iterator[list[Certificate]]:

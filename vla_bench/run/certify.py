@@ -69,7 +69,7 @@ class Examiner:
         looks = [look for look in LOOKS if look < seeds] if variation else []
         for look in (*looks, seeds):
             draws += [self._draw(variation, seed) for seed in range(len(draws), look)]
-            if _decided(draws, seeds):
+            if decided(look, _solved(draws), _seen(draws), seeds):
                 break
         return self._certificate(variation, draws)
 
@@ -86,8 +86,8 @@ class Examiner:
             task=self.task.id,
             variation=variation,
             n=len(draws),
-            solved=sum(draw.ending == _SOLVED for draw in draws),
-            seen=sum(draw.seen for draw in draws),
+            solved=_solved(draws),
+            seen=_seen(draws),
             target_px=pixels[len(pixels) // 2],
             goal=_goal(self.task, variation),
             reason=", ".join(f"{count} {reason}" for reason, count in reasons.most_common() if count),
@@ -150,13 +150,20 @@ def _named(simulation: MujocoSimulation) -> tuple[str, ...]:
     )
 
 
-def _decided(draws: Sequence[Draw], seeds: int) -> bool:
-    """Whether both rates are high enough, or one can no longer become so."""
-    counts = sum(draw.ending == _SOLVED for draw in draws), sum(draw.seen for draw in draws)
-    if all(lower(count, len(draws)) >= LOWEST for count in counts):
+def _solved(draws: Sequence[Draw]) -> int:
+    return sum(draw.ending == _SOLVED for draw in draws)
+
+
+def _seen(draws: Sequence[Draw]) -> int:
+    return sum(draw.seen for draw in draws)
+
+
+def decided(n: int, solved: int, seen: int, seeds: int) -> bool:
+    """Whether both rates of n draws are high enough, or one can no longer become so within `seeds` draws."""
+    if n >= seeds or min(lower(solved, n), lower(seen, n)) >= LOWEST:
         return True
-    left = seeds - len(draws)
-    return any(lower(count + left, seeds) < LOWEST for count in counts)
+    left = seeds - n
+    return min(lower(solved + left, seeds), lower(seen + left, seeds)) < LOWEST
 
 
 def _goal(task: Task, variation: str) -> str:
