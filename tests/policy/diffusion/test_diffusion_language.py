@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from support.diffusion import observation, write_card
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import DistilBertConfig, DistilBertModel
 
+from vla_bench.catalog import POLICIES_DIR_VARIABLE
 from vla_bench.errors import ConventionError, DataError, MissingDataError
+from vla_bench.policy.base import precision_report
+from vla_bench.policy.cards import load_policy
+from vla_bench.policy.diffusion.design import Design
 from vla_bench.policy.diffusion.language import DistilBert, Words
+from vla_bench.policy.diffusion.model import DiffusionNet
+from vla_bench.policy.diffusion.native import save
+from vla_bench.policy.diffusion.scaling import Affine
 
 TEXTS = ["put the bowl on the plate", "put the plate on the bowl", "", "Put the BOWL, on the plate!"]
 
@@ -73,3 +82,35 @@ def test_what_is_no_distilbert_is_refused(folder, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(DataError, match="is of a model 'bert', expected 'distilbert'"):
         DistilBert(tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bnb_nf4"])
+def test_a_policy_takes_its_instruction_from_distilbert_at_any_precision(
+    folder, tmp_path, monkeypatch, precision
+):
+    if precision != "fp32":
+        pytest.importorskip("bitsandbytes")
+    design = Design.model_validate({
+        "inputs": [{"key": "state", "size": 3}], "language": {"encoder": "distilbert", "size": 16},
+        "network": {"step_size": 8, "widths": [64, 64], "kernel": 3}, "action_size": 7, "horizon": 8,
+        "executed": 4, "diffusion": {"sampler": "ddim", "trained": 10, "steps": 2},
+    })  # fmt: skip
+    scalings = {
+        key: Affine(torch.ones(size), torch.zeros(size)) for key, size in (("state", 3), ("action", 7))
+    }
+    torch.manual_seed(0)
+    save(tmp_path / "ours", design, DiffusionNet(design).state_dict(), scalings)
+    options = {"format": "vla_bench", "cameras": {}, "proprio": {"state": ["robot0_eef_pos"]}}
+    monkeypatch.setenv(POLICIES_DIR_VARIABLE, str(tmp_path / "cards"))
+    write_card(tmp_path / "cards", "deaf", tmp_path / "ours", options)
+    with pytest.raises(ConventionError, match="takes its instruction from DistilBERT, text_encoder is None"):
+        load_policy("deaf")
+    write_card(tmp_path / "cards", "told", tmp_path / "ours", {**options, "text_encoder": str(folder)})
+    policy = load_policy("told", precision)
+    told = [policy.act([observation(0, text), observation(1, text)]).actions for text in TEXTS[:2]]
+    assert not np.array_equal(*told)
+    report = precision_report(policy)
+    assert report is not None
+    parameters = sum(each.numel() for each in DistilBert(folder).parameters())
+    assert report.parameters > parameters, "the encoder of text is counted"
+    assert (report.share > 0) == (precision != "fp32")
