@@ -51,3 +51,13 @@ def test_policies_and_studies_are_those_of_the_catalog():
     assert {row["study"]: row["file"] for row in listing.studies()} == {
         name: str(path) for name, path in catalog.studies().items()
     }
+
+
+def test_latencies_are_listed_with_their_source(tmp_path, monkeypatch):
+    (tmp_path / "latencies").mkdir()
+    (tmp_path / "latencies" / "mine.parquet").touch()
+    monkeypatch.setenv(catalog.TASKS_DIR_VARIABLE, str(tmp_path))
+    rows = {row["latency"]: row for row in listing.latencies()}
+    assert rows["model:openvla-bnb_int8-a5000"]["ms"] == "833.3"
+    assert rows["model:openvla-bf16-a5000"]["certainty"] == "assumed", "no rate is printed for it"
+    assert rows["trace:mine"]["title"] == str(tmp_path / "latencies" / "mine.parquet")

@@ -9,7 +9,7 @@ from support.worlds import ROOT
 
 from vla_bench.account.report import write_report
 from vla_bench.errors import MissingDataError, VlaBenchError
-from vla_bench.run.records import Assets, ExpertRate, RecordWriter
+from vla_bench.run.records import Assets, ExpertRate, LatencyUsed, RecordWriter
 
 
 def runs_of(policies, *, suites=("libero_object",), tasks=2, episodes=5):
@@ -117,6 +117,19 @@ def test_the_header_says_versions_machine_and_fingerprint(tmp_path):
         "policies on a processor", "GL renderer OSMesa 8", "fingerprint f1",
     ):  # fmt: skip
         assert phrase in text
+
+
+def test_the_header_says_what_a_robot_did_while_it_waited_and_what_cannot_be_repeated(tmp_path):
+    timing = {
+        "stale": {"bridge_base": "goal"},
+        "latencies": {"live": LatencyUsed(deterministic=False), "zero": LatencyUsed()},
+    }
+    text = write_report(write_run(tmp_path / "run", runs_of(("p",)), **timing)).text(300)
+    assert "the robot of bridge_base keeps its last goal (stale = 'goal')" in text
+    assert "NOT REPRODUCIBLE: latency live is what inference took" in text
+    blocking = write_report(write_run(tmp_path / "blocking", runs_of(("p",)))).text(300)
+    assert "stale" not in blocking
+    assert "NOT REPRODUCIBLE" not in blocking
 
 
 def test_a_session_under_other_versions_is_said(tmp_path):

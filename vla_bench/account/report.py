@@ -85,6 +85,7 @@ def header_lines(run: Run) -> Iterable[str]:
     yield from _provenance(first)
     yield from _changes(header)
     yield from _assets(header)
+    yield from _timing(header)
     marks = sorted({record.fingerprint for record in run.records if record.fingerprint})
     if len(marks) > 1:
         yield f"The records carry {len(marks)} fingerprints ({', '.join(marks)}): no single table should."
@@ -134,6 +135,24 @@ def _assets(header: RunHeader) -> Iterable[str]:
         )
     if missing:
         yield f"{len(missing)} asset files are missing, for example {min(missing)}."
+
+
+MEANWHILE = {
+    "goal": "keeps its last goal",
+    "null": "stands still where it is",
+    "repeat": "repeats its last motion",
+}
+
+
+def _timing(header: RunHeader) -> Iterable[str]:
+    """What the robot did while it waited, and which delays cannot be repeated."""
+    for suite, rule in header.stale.items():
+        yield f"While no fresh action is there, the robot of {suite} {MEANWHILE[rule]} (stale = {rule!r})."
+    if header.study.get("phase") == "drawn":
+        yield "The world is ahead of the policy's clock by a part of a period, drawn for each episode."
+    live = [name for name, latency in header.latencies.items() if not latency.deterministic]
+    if live:
+        yield (f"NOT REPRODUCIBLE: latency {', '.join(live)} is what inference took here while it ran.")
 
 
 def _errors(records: Iterable[Record]) -> Iterable[str]:
