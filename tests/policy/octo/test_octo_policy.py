@@ -20,6 +20,8 @@ from vla_bench.errors import (
     UnknownNameError,
 )
 from vla_bench.policy.base import act_batch, explain
+from vla_bench.policy.bench.scene import histories
+from vla_bench.policy.bench.timing import timed
 from vla_bench.policy.octo.adapter import build
 from vla_bench.policy.octo.conventions import Conventions, to_commands
 from vla_bench.types import Observation
@@ -419,3 +421,11 @@ def test_a_text_needs_t5s_tokenizer(tmp_path, folder, monkeypatch):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(DataError, match=r"tokenizer\.json: is not a tokenizer"):
         build(card_of(tmp_path), "fp32")
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_policy_that_draws_noise_can_be_timed_in_batches(policy, rows):
+    given = histories(policy.spec, rows, 0)
+    chunks, spent = timed(policy, given, "cpu")
+    assert len(chunks) == rows
+    assert spent["total"] >= spent["inference"] > 0

@@ -23,7 +23,9 @@ def timed(
 ) -> tuple[list[ActionChunk], dict[str, float]]:
     """Act once, from observations that are there to commands that are there."""
     act: Callable[[], list[ActionChunk]] = (
-        (lambda: [policy.act(given[0])]) if len(given) == 1 else (lambda: act_batch(policy, given))
+        (lambda: [policy.act(given[0])])
+        if len(given) == 1
+        else (lambda: act_batch(policy, given, range(len(given))))
     )
     wait(device)
     began = time.perf_counter()
