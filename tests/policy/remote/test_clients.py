@@ -347,6 +347,27 @@ def test_a_server_that_drips_is_too_late_as_a_whole():
         load_policy(f"hasty-openvla-rest:{address}")
 
 
+def test_an_episode_that_the_server_could_not_begin_does_not_spoil_the_next():
+    def converse(connection):
+        for data in connection:
+            frame = read(data)
+            if frame.type == "hello":
+                connection.send(write(Frame("hello", hello(), frame.seq)))
+            elif frame.type == "episode_start" and frame.payload["task"]["name"] == "bad":
+                connection.send(write(Frame("error", {"error": "episode_start_failed"}, frame.seq)))
+            elif frame.type == "observation":
+                connection.send(write(Frame("action", {"actions": ACTION}, frame.seq)))
+
+    with scripted(converse) as address:
+        policy = load_policy(f"vla-eval:{address}")
+        policy.reset("bad", 0)
+        with pytest.raises(AnswerError, match="an error of before: episode_start_failed"):
+            policy.act(SEEN[:1])
+        policy.reset("good", 1)
+        np.testing.assert_array_equal(policy.act(SEEN[:1]).actions, [ACTION])
+        policy.close()
+
+
 # ── what gets lost ─────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import itertools
 import os
 import time
 import uuid
@@ -71,11 +71,7 @@ class RemotePolicy:
         self.reset("", 0)
 
     def reset(self, instruction: str, seed: int) -> None:
-        """Begin an episode, on a new connection if the last one was lost.
-
-        Raises:
-            LostServerError: Nobody answers.
-        """
+        """Begin an episode; the server hears of it with the first request, on a new connection if need be."""
         self._episode = EpisodeId(uuid.uuid4().hex, instruction, seed, request=0)
         self._begun = False
 
@@ -154,28 +150,25 @@ class RemotePolicy:
 
     def _connect(self) -> Offer:
         """Try, wait, and try again; once given up on, a server gets one try an episode until it is back."""
-        conventions = self._conventions
-        attempts = 1 if self._given_up else conventions.attempts
-        for attempt in itertools.count(1):
-            try:
-                offer = self._exchange.open()
-            except LostServerError as error:
-                self._exchange.close()
-                if attempt == attempts:
-                    self._given_up = True
-                    raise LostServerError(f"policy {self._name!r}: {error} (attempt {attempt})") from error
-                time.sleep(conventions.backoff_s * 2 ** (attempt - 1))
-            except VlaBenchError:  # somebody is there, and trying again does not help
-                self._exchange.close()
-                raise
-            else:
-                return self._accepted(offer)
-        raise AssertionError("unreachable")
+        attempts = 1 if self._given_up else self._conventions.attempts
+        for attempt in range(attempts - 1):
+            with contextlib.suppress(LostServerError):
+                return self._open()
+            time.sleep(self._conventions.backoff_s * 2**attempt)
+        try:
+            return self._open()
+        except LostServerError as error:
+            self._given_up = True
+            raise LostServerError(f"policy {self._name!r}: {error} (attempt {attempts})") from error
 
-    def _accepted(self, offer: Offer) -> Offer:
-        if self._offer is not None and offer != self._offer:
+    def _open(self) -> Offer:
+        try:
+            offer = self._exchange.open()
+            if self._offer is not None and offer != self._offer:
+                raise ConventionError(f"{self._exchange.theirs} is another one than before: {offer}")
+        except VlaBenchError:
             self._exchange.close()
-            raise ConventionError(f"{self._exchange.theirs} is another one than before: {offer}")
+            raise
         self._offer, self._connected, self._given_up = offer, True, False
         return offer
 
@@ -224,6 +217,10 @@ def build(card: Card, precision: str) -> RemotePolicy:
         LostServerError: Nobody answers.
         AnswerError: Somebody does, but does not speak the protocol.
     """
+    if card.alias:
+        raise ConventionError(
+            f"policy {card.name!r} needs a card and an address: {card.name}:vla-eval@127.0.0.1:8000"
+        )
     conventions = read_conventions(card)
     if conventions.protocol not in PROTOCOLS:
         raise UnknownNameError("protocol", conventions.protocol, PROTOCOLS, where=str(card.source))

@@ -73,6 +73,8 @@ class VlaEvalExchange:
     def decode(self, frame: bytes | str) -> Reply:
         """Read the action of the last observation."""
         answered = read(frame)
+        if answered.type == "error" and answered.seq != self._seq:
+            raise WireError(f"an error of before: {_told(answered)}")  # its own answer is still to come
         if answered.type == "error":
             raise AnswerError(f"{self.theirs} failed: {_told(answered)}")
         if answered.type != "action" or answered.seq != self._seq:
