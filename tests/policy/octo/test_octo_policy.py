@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
-from support.octo import card_of, config, diffusion, spec, statistics, write_checkpoint
+from support.octo import TEXT, card_of, config, diffusion, spec, statistics, write_checkpoint
 
 from vla_bench.errors import (
     ConventionError,
@@ -429,3 +429,25 @@ def test_a_policy_that_draws_noise_can_be_timed_in_batches(policy, rows):
     chunks, spent = timed(policy, given, "cpu")
     assert len(chunks) == rows
     assert spent["total"] >= spent["inference"] > 0
+
+
+@pytest.mark.parametrize("precision", ["bnb_int8", "bnb_nf4", "torchao_int8wo"])
+def test_quantised_models_answer_and_say_what_was_kept(tmp_path, monkeypatch, precision):
+    pytest.importorskip("torchao" if precision.startswith("torchao") else "bitsandbytes")
+    monkeypatch.setattr("support.octo.TEXT", {**TEXT, "width": 64, "hidden": 128})
+    # regression: diffusion would turn small differences into large ones
+    kwargs = {"readout_key": "obs", "use_map": False, "action_horizon": 4, "action_dim": 7}
+    content = config(
+        token_embedding_size=64,
+        transformer_kwargs={"num_layers": 2, "mlp_dim": 128, "num_attention_heads": 2},
+        heads={"action": spec("MSEActionHead", "action_heads", **kwargs)},
+    )
+    made = write_checkpoint(tmp_path / "a", content)
+    plain, quantised = (build(card_of(made), name) for name in ("fp32", precision))
+    report = quantised.precision_report
+    assert report.share > 0.5
+    kept = {name for name in report.kept if "head" in name or name.endswith(".wo")}
+    assert len([name for name in kept if name.endswith(".wo")]) == TEXT["depth"]
+    assert any(name.startswith("head.") for name in kept)
+    difference = np.abs(normalised(quantised, history(3)) - normalised(plain, history(3)))
+    assert 0 < difference.max() < 0.2

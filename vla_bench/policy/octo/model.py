@@ -178,7 +178,9 @@ class Octo(nn.Module):
     def _placed(self, name: str, tokens: Tensor) -> Tensor:
         """Tokens of a group in the transformer's width, with their positions."""
         place = self.positions[name]
-        return self.projections[name](tokens) + (place if tokens.ndim == 3 else place[:, : tokens.shape[1]])
+        # as rows: quantised layers take no more than three dimensions
+        projected = self.projections[name](tokens.flatten(0, -2)).unflatten(0, tokens.shape[:-1])
+        return projected + (place if tokens.ndim == 3 else place[:, : tokens.shape[1]])
 
 
 def _features(numbers: Numbers) -> int:
