@@ -449,5 +449,6 @@ def test_quantised_models_answer_and_say_what_was_kept(tmp_path, monkeypatch, pr
     kept = {name for name in report.kept if "head" in name or name.endswith(".wo")}
     assert len([name for name in kept if name.endswith(".wo")]) == TEXT["depth"]
     assert any(name.startswith("head.") for name in kept)
-    difference = np.abs(normalised(quantised, history(3)) - normalised(plain, history(3)))
-    assert 0 < difference.max() < 0.2
+    found, expected = normalised(quantised, history(3)), normalised(plain, history(3))
+    assert not np.array_equal(found, expected)
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9
