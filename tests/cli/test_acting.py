@@ -71,7 +71,8 @@ def test_a_checkpoint_folder_of_ones_own_answers_a_picture(folder, monkeypatch):
     np.testing.assert_array_equal(found["physical"], expected.physical)
     np.testing.assert_array_equal(found["commands"], expected.chunk.actions)
     assert found["images"] == {"agentview": [256, 256]}
-    assert set(found["timings_ms"]) == {"preprocess", "inference", "postprocess", "total"}
+    phases = {name for name in found["timings_ms"] if not name.startswith("inference.")}
+    assert phases == {"preprocess", "inference", "postprocess", "total"}
     assert found["repeats"]
 
 

@@ -82,9 +82,9 @@ def test_distances_are_in_metres_and_radians(data):
 
 def test_a_history_holds_the_instants_that_the_policy_wants(cards, monkeypatch, tmp_path, data):
     """Two observations 0.4 s apart at 5 Hz: frames k − 2 and k; the first stands in for those before."""
-    write_policy(cards, "chunky", CHUNKY, blind=False, chunk_predicted=3, precisions=["fp32", "bf16"])
+    write_policy(cards, "three_at_once", CHUNKY, blind=False, chunk_predicted=3, precisions=["fp32", "bf16"])
     monkeypatch.syspath_prepend(str(cards))
-    (report,) = measure(Question("chunky", ("fp32",), episodes=1), data)
+    (report,) = measure(Question("three_at_once", ("fp32",), episodes=1), data)
     red = [int(picture(frame)[0, 0, 0]) for frame in range(4)]
     says = np.array([[red[max(0, k - 2)], red[k], 0.2 * max(0, k - 2), 0.2 * k, 0, 0, 0] for k in range(4)])
     actions = numbers(0, 4)[1]

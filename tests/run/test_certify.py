@@ -71,7 +71,7 @@ def test_the_number_of_processes_changes_nothing_and_what_is_known_is_not_measur
     register.add(alone)
     assert Register(["bridge_base"], tmp_path).known == {(row.task, row.variation): row for row in alone}
     assert missing([task], VARIATIONS, 2, register.known) == []
-    assert [unit.seeds for unit in missing([task], VARIATIONS, 3, register.known)] == [3, 3, 3, 3]
+    assert [unit.seeds for unit in missing([task], VARIATIONS, 21, register.known)] == [21] * 4
     stale = {cell: dataclasses.replace(row, content="old") for cell, row in register.known.items()}
     assert len(missing([task], VARIATIONS, 2, stale)) == len(VARIATIONS)
 

@@ -1,8 +1,9 @@
-import pytest
 from support.runs import plan_of
 from support.worlds import BRIDGE
 
+from vla_bench.axes.certificates import certificates
 from vla_bench.run.provenance import describe_session, header_of
+from vla_bench.run.records import ExpertRate
 
 
 def header(**keys):
@@ -21,6 +22,12 @@ def test_tasks_that_mirror_nothing_are_not_in_it():
     assert header(tasks=(BRIDGE,)).published == {}
 
 
-@pytest.mark.parametrize("field", ["certificates", "published"])
-def test_nothing_is_certified_or_mirrored_unless_said(field):
-    assert getattr(header(tasks=(BRIDGE,)), field) == {}
+def test_the_header_holds_what_the_expert_reached_where_a_certificate_says_so():
+    known = header(tasks=(BRIDGE,)).certificates
+    shipped = certificates("bridge_base")[BRIDGE, ""]
+    assert known == {f"{BRIDGE}|": ExpertRate(n=shipped.n, successes=shipped.solved)}
+
+
+def test_nothing_is_certified_without_a_certificate(monkeypatch):
+    monkeypatch.setattr("vla_bench.run.provenance.certificate", lambda task, variation: None)
+    assert header(tasks=(BRIDGE,)).certificates == {}
