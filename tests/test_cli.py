@@ -26,7 +26,7 @@ from vla_bench.run.records import read_run
 
 STUDY = ["--task", BRIDGE, "--policy", "noop,random"]
 SMALL = [*STUDY, "--episodes", "2", "--budget", "steps:2"]
-LONGER = [*STUDY, "--episodes", "6", "--budget", "steps:30"]
+LONGER = [*STUDY, "--episodes", "15", "--budget", "steps:20"]
 
 
 @pytest.fixture

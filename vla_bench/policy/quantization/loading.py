@@ -48,7 +48,7 @@ def load(
     precision.require(device)
     scheme = precision.scheme
     conversion = None if scheme is None else _Conversion(scheme, choose(module, scheme, skip))
-    place = conversion or assign
+    place = conversion or _assign
     try:
         fill(module, stored, dtype=precision.dtype, device=device, source=source, place=place)
     except torch.OutOfMemoryError as error:
@@ -109,8 +109,13 @@ class _Conversion:
             self._scheme.finish(module.get_submodule(name))
 
 
+def _assign(module: nn.Module, name: str, value: torch.Tensor) -> None:
+    assign(module, name, value)
+    _release()
+
+
 def _release() -> None:
-    """Return what is free to the system: quantising leaves holes between what stays, and glibc keeps them."""
+    """Return what is free to the system: converting leaves holes between what stays, and glibc keeps them."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 
