@@ -14,9 +14,9 @@ from vla_bench.errors import DataError, MissingDataError
 from vla_bench.policy.octo.checkpoint import HEAD, modules_of, tensors_of
 from vla_bench.policy.octo.config import FILE as CONFIG_FILE
 from vla_bench.policy.octo.config import read_config
-from vla_bench.policy.octo.scaling import FILE as STATISTICS_FILE
 from vla_bench.policy.octo.scaling import read_statistics
 from vla_bench.policy.octo.text import FILE as TOKENIZER_FILE
+from vla_bench.policy.statistics import FILE as STATISTICS_FILE
 from vla_bench.policy.tensors import SINGLE, check
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_bench.errors import DataError, MissingDataError, UnknownNameError
+from vla_bench.errors import DataError, MissingDataError
+from vla_bench.policy.statistics import FILE, ONLY, Tables
 from vla_bench.policy.tensors import read_json
 from vla_bench.types import Array
 
-FILE = "dataset_statistics.json"
-# Fine-tuning on one data set writes its statistics without the level of data sets; here they get a name.
-ONLY = "only"
 # the original's, so that a constant is not divided by zero
 EPSILON = 1e-8
 
@@ -52,27 +50,10 @@ class Scaling:
         return np.where(self.mask, (values - self.offset) / (self.scale + EPSILON), values)
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """Statistics of a checkpoint by data set, and the file that they come from."""
+class Statistics(Tables):
+    """Statistics of a checkpoint by data set."""
 
-    tables: Mapping[str, Any]
-    source: Path
-
-    def key(self, wanted: Sequence[str]) -> str:
-        """Return the first of the `wanted` data sets that exists; without any, the only one there is.
-
-        Raises:
-            UnknownNameError: None of them exists, or none is named and there are several; says which exist.
-        """
-        if len(self.tables) == 1 and (not wanted or ONLY in self.tables):
-            return next(iter(self.tables))
-        for key in wanted:
-            if key in self.tables:
-                return key
-        raise UnknownNameError(
-            "normalisation key", wanted[0] if wanted else "", self.tables, where=str(self.source)
-        )
+    __slots__ = ()
 
     def scaling(self, key: str, kind: str, normalisation: Normalisation) -> Scaling:
         """Return the scaling of one data set.
@@ -83,23 +64,9 @@ class Statistics:
             normalisation: `normal` goes by mean and standard deviation, `bounds` by 1st and 99th percentile.
 
         Raises:
-            DataError: The table has no such numbers, or they differ in length.
+            DataError: The table has no such numbers.
         """
-        table = self.tables[key].get(kind)
-        names = _KEYS[normalisation]
-        if not isinstance(table, Mapping) or any(name not in table for name in names):
-            found = ", ".join(table) if isinstance(table, Mapping) else "nothing"
-            raise DataError(self.source, f"{key}.{kind}: expected {' and '.join(names)}, found {found}")
-        try:
-            first, second = (np.asarray(table[name], np.float64) for name in names)
-        except (ValueError, TypeError) as error:
-            raise DataError(self.source, f"{key}.{kind}: {' and '.join(names)} are not numbers") from error
-        mask = np.asarray(table.get("mask", np.ones(first.shape)), bool)
-        if first.ndim != 1 or not first.shape == second.shape == mask.shape:
-            sizes = f"{first.size}, {second.size} and {mask.size}"
-            raise DataError(self.source, f"{key}.{kind}: {', '.join(names)} and mask have {sizes} values")
-        if not np.isfinite([first, second]).all():
-            raise DataError(self.source, f"{key}.{kind}: {' or '.join(names)} is not finite")
+        first, second, mask = self.numbers(key, kind, _KEYS[normalisation])
         if normalisation == "normal":
             return Scaling(second, first, mask)
         half = (second - first) / 2

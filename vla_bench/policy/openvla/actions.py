@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_bench.errors import DataError, UnknownNameError
+from vla_bench.errors import DataError
+from vla_bench.policy.statistics import FILE, Tables
 from vla_bench.policy.tensors import read_json
 from vla_bench.types import Array
 
-FILE = "dataset_statistics.json"
 # OFT divides and multiplies by (high − low + 1e-8), OpenVLA by (high − low)
 OFT_EPSILON = 1e-8
 
@@ -85,27 +85,10 @@ class Scaling:
         return np.clip(np.where(self.mask, scaled, values), -1, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """Normalisation statistics of a checkpoint by data set, and the file that they come from."""
+class Statistics(Tables):
+    """Statistics of a checkpoint by data set."""
 
-    tables: Mapping[str, Any]
-    source: Path
-
-    def key(self, wanted: Sequence[str]) -> str:
-        """Return the first of the `wanted` data sets that exists; without any, the only one there is.
-
-        Raises:
-            UnknownNameError: None of them exists, or none is named and there are several; says which exist.
-        """
-        if not wanted and len(self.tables) == 1:
-            return next(iter(self.tables))
-        for key in wanted:
-            if key in self.tables:
-                return key
-        raise UnknownNameError(
-            "normalisation key", wanted[0] if wanted else "", self.tables, where=str(self.source)
-        )
+    __slots__ = ()
 
     def scaling(self, key: str, kind: str, bounds: Bounds, epsilon: float = 0.0) -> Scaling:
         """Return the scaling of one data set.
@@ -117,19 +100,9 @@ class Statistics:
             epsilon: See `Scaling`.
 
         Raises:
-            DataError: The table has no such numbers, or they differ in length.
+            DataError: The table has no such numbers.
         """
-        table = self.tables[key].get(kind)
-        names = _KEYS[bounds]
-        if not isinstance(table, Mapping) or any(name not in table for name in names):
-            found = ", ".join(table) if isinstance(table, Mapping) else "nothing"
-            raise DataError(self.source, f"{key}.{kind}: expected {' and '.join(names)}, found {found}")
-        low, high = (np.asarray(table[name], np.float64) for name in names)
-        mask = np.asarray(table.get("mask", np.ones(len(low))), bool)
-        if not low.shape == high.shape == mask.shape:
-            sizes = f"{low.size}, {high.size} and {mask.size}"
-            raise DataError(self.source, f"{key}.{kind}: {', '.join(names)} and mask have {sizes} values")
-        return Scaling(low, high, mask, epsilon)
+        return Scaling(*self.numbers(key, kind, _KEYS[bounds]), epsilon)
 
 
 def read_statistics(folder: Path, config: Mapping[str, Any]) -> Statistics:

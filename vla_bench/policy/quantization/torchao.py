@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,9 +17,9 @@ class _TorchAo(Scheme):
     package = "torchao"
     compute_setting = "bfloat16"
 
+    @abstractmethod
     def _config(self) -> Any:
         """The package's configuration of `quantize_`."""
-        raise NotImplementedError
 
     def convert(self, layer: nn.Linear) -> nn.Module:
         """Give the layer another weight; it stays an `nn.Linear`."""
