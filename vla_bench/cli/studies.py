@@ -1,4 +1,4 @@
-"""`plan`, `run` and `report`: from a study to its tables."""
+"""`plan` and `run`: from a study to its records."""
 
 from __future__ import annotations
 
@@ -82,27 +82,6 @@ def run(
     print(f"vla-bench report {folder}")
     if not finished:
         raise typer.Exit(130)
-
-
-@app.command()
-def report(
-    folder: Annotated[Path, typer.Argument(help="A results folder.")],
-    as_json: AsJson = False,
-) -> None:
-    """Print the comparison tables of a results folder and write them as Markdown, CSV and LaTeX."""
-    from vla_bench.account.report import write_report
-
-    made = write_report(folder)
-    if as_json:
-        tables = {
-            table.name: [dict(zip(table.numbers_header, row, strict=True)) for row in table.numbers]
-            for table in made.tables
-        }
-        print(json.dumps({"header": made.header, "tables": tables}, indent=2))
-        return
-    print(made.text())
-    for file in made.files:
-        print(f"written: {file}")
 
 
 def _print_left_out(study: Study) -> None:
