@@ -93,6 +93,35 @@ def test_more_episodes_than_initial_states_are_refused():
     assert len(plan_of(suites=("said",), episodes=51).items) == 51 * 2, "seeds never run out"
 
 
+def test_episodes_beyond_the_initial_states_are_drawn_from_seeds_where_that_is_asked_for():
+    with pytest.raises(PlanError, match="--resample"):
+        plan_of(suites=("libero_goal",), episodes=52)
+    plan = plan_of(tasks=("libero_goal/0",), policies=("first_policy",), episodes=52, resample=True)
+    starts = [(item.episode.init_state, item.episode.seed) for item in plan.items]
+    assert starts == [*((k, None) for k in range(50)), (None, 50), (None, 51)]
+    assert len({item.episode.key for item in plan.items}) == 52
+    stored = plan_of(tasks=("libero_goal/0",), policies=("first_policy",), episodes=50)
+    assert [item.key for item in plan.items[:50]] == [item.key for item in stored.items]
+
+
+def test_a_crossed_table_must_be_of_what_is_run():
+    table = {"reference": "bf16", "latencies": {"bf16": "zero", "fp32": "constant:300ms"}}
+
+    def problem(**keys):
+        with pytest.raises(PlanError) as caught:
+            plan_of(suites=("seen",), policies=("first_policy",), crossed=table, **keys)
+        return str(caught.value)
+
+    plan = plan_of(
+        suites=("seen",), policies=("first_policy",), crossed=table, latencies=("zero", "constant:300ms")
+    )
+    assert len({item.arm for item in plan.items}) == 4
+    assert "crossed.latencies.fp32 = 'constant:300ms' is no latency of the study" in problem()
+    assert "crossed.reference = 'bf16' is not among the precisions that are run: fp32" in problem(
+        precisions=("fp32",), latencies=("zero", "constant:300ms")
+    )
+
+
 def test_suites_and_tasks_are_united():
     plan = plan_of(suites=("seen",), tasks=("seen/a", "said/c"), episodes=1)
     assert list(dict.fromkeys(i.episode.task_id for i in plan.items)) == ["seen/b", "seen/a", "said/c"]

@@ -57,11 +57,44 @@ def test_writing_a_cross_product_out_gives_the_same_hash():
         {"latencies": ("trace",)}, {"chunks": (2,)}, {"episodes": 9},
         {"first_episode": 1}, {"budget": {"time_s": 1.0}},
         {"outputs": {"video": "all"}}, {"statistics": {"confidence": 0.99}},
+        {"resample": True}, {"crossed": {"reference": "bf16", "latencies": {"bf16": "zero", "fp32": "zero"}}},
     ],
 )  # fmt: skip
 def test_whatever_changes_the_content_changes_the_hash(change):
     base = {"suites": ("s",), "policies": ("a",), "episodes": 5}
     assert load_study(**base).hash != load_study(**{**base, **change}).hash
+
+
+def test_a_study_that_uses_no_later_key_keeps_the_hash_that_its_results_carry():
+    assert load_study("quick").hash[:8] == "683cb4b9"
+
+
+CROSSED = {"reference": "bf16", "latencies": {"bf16": "zero", "bnb_int8": "constant:9ms"}}
+
+
+def test_a_crossed_table_gives_each_policy_those_of_its_precisions_that_the_card_lists():
+    study = load_study(policies=("expert", "octo-small"), latencies=("zero", "constant:9ms"), crossed=CROSSED)
+    pairs = {(arm.policy, arm.precision, arm.latency) for arm in study.arms}
+    latencies = ("zero", "constant:9ms")
+    assert pairs == {
+        *(("octo-small", precision, latency) for precision in CROSSED["latencies"] for latency in latencies),
+        *(("expert", "fp32", latency) for latency in latencies),
+    }
+    named = load_study(policies=("octo-small",), precisions=("bf16",), crossed=CROSSED)
+    assert {arm.precision for arm in named.arms} == {"bf16"}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"reference": "bf61"}, "reference = 'bf61' has no latency.*did you mean 'bf16'"),
+        ({"latencies": {"bf16": "zero"}}, "crossed.latencies"),
+        ({"refrence": "bf16"}, "unknown key 'crossed.refrence'; did you mean 'reference'"),
+    ],
+)
+def test_a_crossed_table_is_checked(table, message):
+    with pytest.raises(DataError, match=message):
+        load_study(crossed={**CROSSED, **table})
 
 
 def test_words_do_not_change_the_hash():

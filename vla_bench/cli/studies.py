@@ -33,6 +33,9 @@ Uncertified = Annotated[
 ]
 Episodes = Annotated[int | None, typer.Option("--episodes", help="Episodes of each task.")]
 FirstEpisode = Annotated[int | None, typer.Option("--first-episode", help="Index of the first episode.")]
+Resample = Annotated[
+    bool, typer.Option("--resample", help="Draw episodes beyond a suite's stored initial states from seeds.")
+]
 BudgetText = Annotated[str | None, typer.Option("--budget", help="steps:N, time:S, or both joined by +.")]
 VideoChoice = Annotated[
     str | None, typer.Option("--video", help="none, failures, all, or the first N of an arm.")
@@ -44,8 +47,8 @@ def plan(
     study: StudyName = None, suite: Suites = None, task: Tasks = None, task_axis: Axes = None,
     policy: Policies = None, precision: Precisions = None, pacing: Pacings = None,
     latency: Latencies = None, vary: Vary = None, uncertified: Uncertified = False, episodes: Episodes = None,
-    first_episode: FirstEpisode = None, budget: BudgetText = None, video: VideoChoice = None,
-    as_json: AsJson = False,
+    first_episode: FirstEpisode = None, resample: Resample = False, budget: BudgetText = None,
+    video: VideoChoice = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Print what a run would do, without running it."""
     from vla_bench.run.plan import make_plan
@@ -68,8 +71,8 @@ def run(
     study: StudyName = None, suite: Suites = None, task: Tasks = None, task_axis: Axes = None,
     policy: Policies = None, precision: Precisions = None, pacing: Pacings = None,
     latency: Latencies = None, vary: Vary = None, uncertified: Uncertified = False, episodes: Episodes = None,
-    first_episode: FirstEpisode = None, budget: BudgetText = None, video: VideoChoice = None,
-    out: OutputDir = None,
+    first_episode: FirstEpisode = None, resample: Resample = False, budget: BudgetText = None,
+    video: VideoChoice = None, out: OutputDir = None,
 ) -> None:  # fmt: skip
     """Run a study, or continue it; the same command again runs what is missing."""
     from vla_bench.run.display import run_with_progress
@@ -105,6 +108,8 @@ def _study(flags: dict[str, Any]) -> Study:
         changes["variations"] = [part for text in flags["vary"] for part in split_list(text) or [""]]
     if flags["uncertified"]:
         changes["uncertified"] = "run"
+    if flags["resample"]:
+        changes["resample"] = True
     changes["episodes"], changes["first_episode"] = flags["episodes"], flags["first_episode"]
     if flags["budget"] is not None:
         changes["budget"] = _budget(flags["budget"])

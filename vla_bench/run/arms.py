@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from vla_bench.errors import VlaBenchError
@@ -57,6 +57,12 @@ def cross(
 def first_precision(policy: str) -> str:
     """The precision of a policy for which none is named: the first of its card."""
     return (_precisions(policy) or (Arm(policy).precision,))[0]
+
+
+def listed(policy: str, precisions: Iterable[str]) -> tuple[str, ...]:
+    """Those of `precisions` that a policy's card lists."""
+    known = _precisions(policy) or ()
+    return tuple(precision for precision in precisions if precision in known)
 
 
 def _precisions(policy: str) -> tuple[str, ...] | None:

@@ -16,7 +16,7 @@ from vla_bench.errors import UnknownNameError, VlaBenchError
 from vla_bench.policy.cards import Card, read_card
 from vla_bench.run.latency import latency_source
 from vla_bench.run.study import Study
-from vla_bench.run.timing import timing_problems
+from vla_bench.run.timing import crossed_problems, timing_problems
 from vla_bench.run.varied import Omission, Varied, noting, vary
 from vla_bench.types import Arm, Budget, Episode, Task
 
@@ -137,6 +137,7 @@ def make_plan(study: Study) -> Plan:
         problems += timing_problems(arm, _check_card(arm, problems), suites.values())
     if not study.arms:
         problems.append("it names no policy")
+    problems += crossed_problems(study)
     varied, omitted = vary(study, tasks, problems)
     for suite in suites.values():
         _check_episodes(study, suite, problems)
@@ -189,12 +190,13 @@ def _check_card(arm: Arm, problems: list[str]) -> Card | None:
 
 
 def _check_episodes(study: Study, suite: Suite, problems: list[str]) -> None:
-    """Frozen initial states are as many as they are; seeds never run out."""
+    """Stored initial states are as many as they are; seeds never run out."""
     last = study.first_episode + (study.episodes or suite.episodes) - 1
-    if suite.init_states is not None and last >= suite.episodes:
+    if suite.init_states is not None and last >= suite.episodes and not study.resample:
         problems.append(
             f"suite {suite.name!r} has {suite.episodes} initial states a task, so its last episode is "
-            f"{suite.episodes - 1}; episodes {study.first_episode} to {last} were asked for"
+            f"{suite.episodes - 1}; episodes {study.first_episode} to {last} were asked for; --resample "
+            f"(resample = true in a study) draws those beyond from seeds"
         )
 
 
@@ -214,8 +216,9 @@ def _items(study: Study, tasks: Varied) -> Iterator[WorkItem]:
 
 
 def _episode(suite: Suite, stem: str, variation: str, index: int) -> Episode:
+    """A stored initial state; where there is none of that index, the seed of that number."""
     task_id = f"{suite.name}/{stem}"
-    if suite.init_states is not None:
+    if suite.init_states is not None and index < suite.episodes:
         return Episode(task_id, variation, init_state=index)
     return Episode(task_id, variation, seed=index)
 

@@ -10,15 +10,16 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vla_bench import catalog
 from vla_bench.catalog import BudgetTable
 from vla_bench.config import FileModel, parse, read_toml
-from vla_bench.errors import DataError, UnknownNameError, VlaBenchError
-from vla_bench.run.arms import Crossed, cross, first_precision
+from vla_bench.errors import DataError, UnknownNameError, VlaBenchError, suggest
+from vla_bench.run.arms import Crossed, cross, first_precision, listed
 from vla_bench.types import Arm, TaskAxis
 
+LATER_KEYS = ("resample", "crossed")
 ARM_LISTS = ("policies", "precisions", "pacings", "latencies", "chunks")
 
 
@@ -50,6 +51,25 @@ class Statistics(FileModel):
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
 
 
+class CrossedTable(FileModel):
+    """`[crossed]`: which latency belongs to which weights, so that both can be told apart (table T4).
+
+    Attributes:
+        reference: The precision that the others are compared with.
+        latencies: Precision → the latency of a policy with these weights, one of the study's latencies.
+    """
+
+    reference: str
+    latencies: dict[str, str] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _knows_the_reference(self) -> CrossedTable:
+        if self.reference not in self.latencies:
+            known = suggest(self.reference, self.latencies)
+            raise ValueError(f"reference = {self.reference!r} has no latency in crossed.latencies{known}")
+        return self
+
+
 class Study(FileModel):
     """Suites or tasks, variations, arms, episodes, statistics and outputs.
 
@@ -64,9 +84,13 @@ class Study(FileModel):
         arm: Further arms, one by one.
         episodes: Episodes of each task and variation; None is as many as the suite declares.
         first_episode: Index of the first one: of an initial state where the suite has them, else a seed.
+        resample: Whether episodes beyond a suite's stored initial states are drawn from seeds; else they are
+            refused.
         budget: Replaces the budget of every task.
         phase: Whether the world is ahead of the policy's clock by a part of a period that is drawn for each
             episode, the same for all arms (`drawn`), or by nothing (`none`).
+        crossed: Which latency belongs to which precision. Without `precisions`, every policy has those of
+            this table that its card lists; a policy with none of them has one set of weights.
     """
 
     name: str = Field(default="study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -84,8 +108,10 @@ class Study(FileModel):
     arm: tuple[ArmTable, ...] = ()
     episodes: int | None = Field(default=None, gt=0)
     first_episode: int = Field(default=0, ge=0)
+    resample: bool = False
     budget: BudgetTable | None = None
     phase: Literal["none", "drawn"] = "none"
+    crossed: CrossedTable | None = None
     outputs: Outputs = Outputs()
     statistics: Statistics = Statistics()
 
@@ -100,12 +126,19 @@ class Study(FileModel):
         return self._crossed().left_out
 
     def _crossed(self) -> Crossed:
-        return cross(self.policies, self.precisions, self.pacings, self.latencies, self.chunks)
+        rest = (self.pacings, self.latencies, self.chunks)
+        if self.crossed is None or self.precisions:
+            return cross(self.policies, self.precisions, *rest)
+        parts = [cross((p,), listed(p, self.crossed.latencies), *rest) for p in self.policies]
+        return Crossed(tuple(arm for part in parts for arm in part.arms), ())
 
     @property
     def hash(self) -> str:
         """SHA-256 of everything that the study fixes; its name and title may change freely."""
         content = self.model_dump(mode="json", exclude={"name", "title", "arm", *ARM_LISTS})
+        for key in LATER_KEYS:  # a study that does not use them is the study that it was before they came
+            if getattr(self, key) == type(self).model_fields[key].default:
+                del content[key]
         content["arms"] = [arm.key for arm in self.arms]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from vla_bench.catalog import Suite
-from vla_bench.errors import VlaBenchError
+from vla_bench.errors import VlaBenchError, suggest
 from vla_bench.policy.cards import Card
 from vla_bench.run.latency import LatencySource, latency_source
 from vla_bench.run.pacing import Pacing, parse_pacing
 from vla_bench.run.pacing.stale import undeclared
+from vla_bench.run.study import Study
 from vla_bench.types import Arm
 
 
@@ -40,6 +41,29 @@ def timing_problems(arm: Arm, card: Card | None, suites: Collection[Suite]) -> l
         problems += [
             late for suite in suites if (late := too_late(pacing, source, executed, card, arm.latency, suite))
         ]
+    return problems
+
+
+def crossed_problems(study: Study) -> list[str]:
+    """Sentences about a `[crossed]` table that its study does not run."""
+    table = study.crossed
+    if table is None:
+        return []
+    problems: list[str] = []
+    latencies = dict.fromkeys(arm.latency for arm in study.arms)
+    run = dict.fromkeys(arm.precision for arm in study.arms)
+    named = [precision for precision in run if precision in table.latencies]
+    if named and table.reference not in named:
+        problems.append(
+            f"crossed.reference = {table.reference!r} is not among the precisions "
+            f"that are run: {', '.join(run)}"
+        )
+    # with one set of weights, the table's latencies are those of the policy that it stands for
+    for precision in named if len(named) > 1 else table.latencies:
+        own = table.latencies[precision]
+        if study.arms and own not in latencies:
+            known = suggest(own, latencies)
+            problems.append(f"crossed.latencies.{precision} = {own!r} is no latency of the study{known}")
     return problems
 
 
