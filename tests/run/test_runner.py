@@ -7,8 +7,8 @@ from support.worlds import BRIDGE, write_policy, write_suite, write_task
 
 from vla_bench import catalog
 from vla_bench.errors import ConventionError, DataError, MissingCapabilityError, VlaBenchError
+from vla_bench.run.conventions import policy_seed
 from vla_bench.run.records import read_run
-from vla_bench.run.runner import policy_seed
 from vla_bench.types import Episode
 
 SMALL = {"tasks": (BRIDGE,), "policies": ("noop", "random"), "episodes": 3, "budget": {"steps": 2}}
@@ -260,3 +260,10 @@ def test_records_carry_what_the_episode_was(tmp_path):
     assert (record.instruction, record.split, record.task_axis) == (task.instruction, "id", None)
     assert (record.fingerprint, record.worker, record.video) == ("f", "0", None)
     assert (record.ticks, record.simulated_s) == (20, pytest.approx(0.4))
+
+
+def test_a_policy_made_for_another_frequency_is_refused_before_anything_is_recorded(tmp_path, policy):
+    policy("slow", spec="control_hz=1.0")
+    with pytest.raises(ConventionError, match=r"made for 1 Hz .*the task takes 5 a second"):
+        run(plan_of(**{**SMALL, "policies": ("slow",)}), tmp_path / "r")
+    assert not (tmp_path / "r").exists()

@@ -20,7 +20,7 @@ from vla_bench.errors import (
     UnknownNameError,
 )
 from vla_bench.policy.cards import load_policy
-from vla_bench.run.runner import check_conventions
+from vla_bench.run.conventions import check_conventions
 from vla_bench.sim.env import TaskEnv
 from vla_bench.sim.robosuite_import import import_robosuite
 from vla_bench.types import CameraView, Episode

@@ -11,8 +11,8 @@ from vla_bench.doctor.pairs import Evidence
 from vla_bench.errors import ConventionError
 from vla_bench.policy.base import AdjustablePolicy, Choice, Policy, is_adjustable
 from vla_bench.policy.cards import Card
+from vla_bench.run.conventions import check_card, check_conventions
 from vla_bench.run.rollout import PolicyFailure, Rollout
-from vla_bench.run.runner import check_card, check_conventions
 from vla_bench.types import Array, Episode, Simulation
 
 STEPS = 20

@@ -13,7 +13,7 @@ from vla_bench.catalog import POLICIES_DIR_VARIABLE
 from vla_bench.errors import ConventionError, DataError, MissingDataError, UnknownNameError
 from vla_bench.policy.base import act_batch, precision_report
 from vla_bench.policy.cards import load_policy, read_card
-from vla_bench.run.runner import check_card, check_conventions
+from vla_bench.run.conventions import check_card, check_conventions
 from vla_bench.types import CameraView, Episode
 
 

@@ -7,30 +7,45 @@ from pathlib import Path
 from typing import Any
 
 from vla_bench.policy.base import Policy
+from vla_bench.run.latency import LatencySource, latency_source
 from vla_bench.run.latency.draws import Trace
 from vla_bench.run.latency.traces import read_trace
-from vla_bench.types import Observation
+from vla_bench.types import Arm, Observation
 
 # Calls that set up libraries, caches and graphs, and calls that count.
 WARM_UP, CALLS = 3, 50
 
 
-def measured_trace(
-    path: Path, policy: Policy, name: str, precision: str, observation: Observation, about: Mapping[str, Any]
-) -> Trace:
-    """The trace at `path`; recorded there first if it is not, with `policy` on one real observation.
+def known_source(arm: Arm, folder: Path) -> LatencySource:
+    """The delays of an arm; what was measured is read from the run's folder.
 
-    Nothing else of this process runs meanwhile. The policy must have been reset.
+    Raises:
+        MissingDataError: It was not measured there.
     """
-    if not path.exists():
-        _record(path, policy, name, precision, observation, about)
-    samples_ns, digest = read_trace(str(path))
+    source = latency_source(arm.latency)
+    if source is not None:
+        return source
+    samples_ns, digest = read_trace(str(_path(arm, folder)))
     return Trace(samples_ns, content=digest)
 
 
-def _record(
-    path: Path, policy: Policy, name: str, precision: str, observation: Observation, about: Mapping[str, Any]
+def measure(
+    arm: Arm, folder: Path, policy: Policy, observation: Observation, about: Mapping[str, Any]
 ) -> None:
+    """Record what `policy` takes on one real observation into the run's folder, unless it is known there.
+
+    Nothing else of this process runs meanwhile. The policy must have been reset.
+    """
+    if not _path(arm, folder).exists():
+        _record(_path(arm, folder), arm, policy, observation, about)
+
+
+def _path(arm: Arm, folder: Path) -> Path:
+    name = "".join(c if c.isalnum() or c in "._-" else "_" for c in f"{arm.policy}-{arm.precision}")
+    return folder / "latencies" / f"{name}.parquet"
+
+
+def _record(path: Path, arm: Arm, policy: Policy, observation: Observation, about: Mapping[str, Any]) -> None:
     from vla_bench.policy.bench.measure import Cell
     from vla_bench.policy.bench.timing import timed
     from vla_bench.policy.bench.trace import write_trace
@@ -41,5 +56,5 @@ def _record(
     calls = [timed(policy, given, device)[1] for _ in range(WARM_UP + CALLS)][WARM_UP:]
     path.parent.mkdir(parents=True, exist_ok=True)
     written = path.with_suffix(".part")
-    write_trace(written, [Cell(name, precision, 1, device, calls={"policy": calls})], about)
+    write_trace(written, [Cell(arm.policy, arm.precision, 1, device, calls={"policy": calls})], about)
     written.replace(path)  # whole or not at all

@@ -1,0 +1,118 @@
+"""What is done once before the first episode: conventions are compared, latencies measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vla_bench import catalog
+from vla_bench.errors import MissingCapabilityError
+from vla_bench.policy.base import precision_report
+from vla_bench.policy.cards import read_card
+from vla_bench.run.conventions import (
+    check_capability,
+    check_card,
+    check_conventions,
+    check_frequency,
+    observe,
+    policy_seed,
+    try_one_action,
+)
+from vla_bench.run.latency import latency_source
+from vla_bench.run.latency.measuring import known_source, measure
+from vla_bench.run.pacing import parse_pacing
+from vla_bench.run.plan import Plan, PlanError, WorkItem
+from vla_bench.run.records import Loaded
+from vla_bench.run.stage import Pair, Policies, Scene
+from vla_bench.run.timing import too_late
+from vla_bench.types import Arm
+
+
+class Preparation:
+    """Looks at the policies and suites of a plan before anything is recorded.
+
+    Args:
+        plan: What will be run.
+        policies: Who will act.
+
+    Attributes:
+        lacking: Policies that this machine cannot run, and why.
+    """
+
+    def __init__(self, plan: Plan, policies: Policies) -> None:
+        self._plan, self._policies, self._scene = plan, policies, Scene()
+        self.lacking: dict[Pair, MissingCapabilityError] = {}
+
+    def compare(self) -> tuple[Loaded, ...]:
+        """Load every policy and let each act once in the first task of each suite; returns what was loaded.
+
+        Raises:
+            ConventionError: A policy does not fit its card or a suite.
+            MissingCapabilityError: This machine can run none of them, or not as a pacing wants it.
+        """
+        pairs = dict.fromkeys((arm.policy, arm.precision) for arm in self._plan.study.arms)
+        first: dict[str, WorkItem] = {}
+        for item in self._plan.items:
+            first.setdefault(item.episode.task_id.partition("/")[0], item)
+        for item in first.values():
+            for name, precision in [pair for pair in pairs if pair not in self.lacking]:
+                try:
+                    self._compare(item, name, precision)
+                except MissingCapabilityError as error:
+                    self.lacking[name, precision] = error
+        if len(self.lacking) == len(pairs):
+            raise next(iter(self.lacking.values()))
+        for arm in self._arms():
+            check_capability(arm, self._policies.get(arm.policy, arm.precision))
+        return self._loaded(pairs)
+
+    def measure(self, folder: Path) -> None:
+        """Make every arm's delays known; those of this machine are recorded, unless the folder has them.
+
+        Raises:
+            PlanError: What was measured is too slow for a pacing.
+        """
+        names = dict.fromkeys(item.episode.task_id.partition("/")[0] for item in self._plan.items)
+        for arm in self._arms():
+            if latency_source(arm.latency) is None:
+                self._measure(arm, folder)
+            source, card = known_source(arm, folder), read_card(arm.policy)
+            executed = arm.chunk_executed or card.chunk_executed
+            for suite in map(catalog.suite, names):
+                late = too_late(parse_pacing(arm.pacing), source, executed, card, arm.latency, suite)
+                if late:
+                    raise PlanError(self._plan.study, [late])
+
+    def close(self) -> None:
+        """Release what was needed to look."""
+        self._scene.close()
+
+    def _compare(self, item: WorkItem, name: str, precision: str) -> None:
+        simulation = self._scene.of(item.task())
+        simulation.reset(item.episode)
+        policy = self._policies.get(name, precision)
+        check_card(policy, read_card(name))
+        check_conventions(simulation, policy, name)
+        check_frequency(simulation.task, policy, name)
+        try_one_action(simulation, policy, name, item.episode)
+
+    def _loaded(self, pairs: dict[Pair, None]) -> tuple[Loaded, ...]:
+        """What the precisions of the policies came to."""
+        found = (
+            (pair[0], precision_report(self._policies.get(*pair)))
+            for pair in pairs
+            if pair not in self.lacking
+        )
+        return tuple(Loaded(policy=name, report=report) for name, report in found if report is not None)
+
+    def _measure(self, arm: Arm, folder: Path) -> None:
+        first = self._plan.items[0]
+        simulation = self._scene.of(first.task())
+        simulation.reset(first.episode)
+        policy = self._policies.get(arm.policy, arm.precision)
+        policy.reset(simulation.observe().instruction, policy_seed(first.episode))
+        about = {"task": first.episode.task_id}
+        measure(arm, folder, policy, observe(simulation, policy), about)
+
+    def _arms(self) -> list[Arm]:
+        """The arms that can be run."""
+        return [arm for arm in self._plan.study.arms if (arm.policy, arm.precision) not in self.lacking]

@@ -1,0 +1,169 @@
+"""Plays work items: the simulation of the current task, and the policies that act in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vla_bench.errors import MissingCapabilityError
+from vla_bench.policy.base import Policy
+from vla_bench.policy.cards import load_policy, read_card
+from vla_bench.run.conventions import policy_seed
+from vla_bench.run.latency import LatencySource, phase_ticks
+from vla_bench.run.latency.measuring import known_source
+from vla_bench.run.outcomes import not_played
+from vla_bench.run.plan import Plan, WorkItem
+from vla_bench.run.provenance import now
+from vla_bench.run.records import Record
+from vla_bench.run.rollout import Rollout, play
+from vla_bench.run.study import Study
+from vla_bench.run.video import Video
+from vla_bench.types import Arm, Simulation, Task
+
+Pair = tuple[str, str]  # a policy and a precision
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What everybody who plays items of a run must know; a plain value that travels to other processes.
+
+    Attributes:
+        study: What is run.
+        folder: Where records, videos and measured latencies are.
+        fingerprint: Of the machine that began this session of the run.
+        lacking: Policies that cannot be run here, and why: their episodes are errors.
+        filmed: Keys of the items that are filmed.
+    """
+
+    study: Study
+    folder: Path
+    fingerprint: str | None = None
+    lacking: Mapping[Pair, MissingCapabilityError] = field(default_factory=dict)
+    filmed: frozenset[str] = frozenset()
+
+
+class Policies:
+    """The policies of a run at their precisions, loaded when they are first asked for, and kept."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[Pair, Policy] = {}
+
+    def get(self, name: str, precision: str) -> Policy:
+        """A policy at a precision.
+
+        Raises:
+            MissingCapabilityError: This machine cannot run it.
+            VlaBenchError: It cannot be loaded.
+        """
+        if (name, precision) not in self._loaded:
+            self._loaded[name, precision] = load_policy(name, precision)
+        return self._loaded[name, precision]
+
+
+class Scene:
+    """The simulation of the task that was asked for last."""
+
+    def __init__(self) -> None:
+        self._simulation: Simulation | None = None
+
+    def of(self, task: Task) -> Simulation:
+        """The simulation of a task; that of another task is closed."""
+        if self._simulation is None or self._simulation.task != task:
+            from vla_bench.axes.simulation import open_simulation
+
+            self.close()
+            self._simulation = open_simulation(task)
+        return self._simulation
+
+    def close(self) -> None:
+        """Release the simulation."""
+        if self._simulation is not None:
+            self._simulation.close()
+            self._simulation = None
+
+
+class Stage:
+    """Where one worker plays the items of a run.
+
+    Args:
+        job: What is played.
+        policies: Who acts.
+        worker: Who plays, for the records.
+    """
+
+    def __init__(self, job: Job, policies: Policies, worker: str = "0") -> None:
+        self._job, self._policies, self._worker = job, policies, worker
+        self._scene = Scene()
+        self._sources: dict[Arm, LatencySource] = {}
+
+    def play(self, item: WorkItem) -> Record:
+        """Play one item.
+
+        A scene that cannot be built, or a policy that cannot run here, is an error of its episodes, not of
+        the run.
+        """
+        started = now()
+        return Record.of(
+            **self._outcome(item), arm=item.arm, episode=item.episode, task=item.task(),
+            study_hash=self._job.study.hash, key=item.key, worker=self._worker, started_at=started,
+            fingerprint=self._job.fingerprint,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Release the simulation."""
+        self._scene.close()
+
+    def _outcome(self, item: WorkItem) -> dict[str, Any]:
+        job = self._job
+        if lacking := job.lacking.get((item.arm.policy, item.arm.precision)):
+            return not_played(lacking)
+        try:
+            simulation = self._scene.of(item.task())
+            policy = self._policies.get(item.arm.policy, item.arm.precision)
+        except Exception as error:
+            return not_played(error)
+        run = Rollout(
+            simulation,
+            policy,
+            chunk_executed=item.arm.chunk_executed or read_card(item.arm.policy).chunk_executed,
+            delays=self._source(item.arm).delays(item.episode.key),
+        )
+        if job.study.phase == "drawn":
+            run.phase_ticks = phase_ticks(item.episode.key, run.ticks_per_step)
+        if item.key in job.filmed:
+            return _filmed(job, item, run)
+        return play(run, item.episode, item.arm.pacing, policy_seed(item.episode))
+
+    def _source(self, arm: Arm) -> LatencySource:
+        if arm not in self._sources:
+            self._sources[arm] = known_source(arm, self._job.folder)
+        return self._sources[arm]
+
+
+def _filmed(job: Job, item: WorkItem, run: Rollout) -> dict[str, Any]:
+    """Play an item and film it; of successes the film is not kept where only failures are wanted."""
+    name = f"{item.episode.key}#{item.arm.policy}-{item.arm.precision}-{item.key[:6]}"
+    with Video(job.folder / "videos" / f"{file_name(name)}.mp4", run.simulation) as video:
+        run.on_step = video.add_frame
+        outcome = play(run, item.episode, item.arm.pacing, policy_seed(item.episode))
+        if outcome["status"] != "success" or job.study.outputs.video != "failures":
+            kept = video.keep()
+            outcome["video"] = None if kept is None else str(kept.relative_to(job.folder))
+    return outcome
+
+
+def filmed_keys(plan: Plan) -> frozenset[str]:
+    """Keys of the items that are filmed: of the plan, so that an interrupted run films the same ones."""
+    wanted = plan.study.outputs.video
+    most = {"none": 0, "failures": len(plan.items), "all": len(plan.items)}.get(str(wanted), wanted)
+    filmed: dict[str, list[str]] = {}
+    for item in plan.items:
+        filmed.setdefault(item.arm.key, []).append(item.key)
+    return frozenset(key for keys in filmed.values() for key in keys[: int(most)])
+
+
+def file_name(text: str) -> str:
+    """A text as the name of a file."""
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in text)
