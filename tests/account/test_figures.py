@@ -5,7 +5,7 @@ import matplotlib.image
 import pytest
 from support.boards import board_of, certificate, records_of
 
-from vla_bench.account.figures import METADATA, WIDTH_IN, draw_curves
+from vla_bench.account.figures.robustness import METADATA, WIDTH_IN, draw_curves
 from vla_bench.account.rollups import by_factor
 
 
@@ -55,7 +55,7 @@ def test_the_readers_style_does_not_matter(tmp_path):
 
 
 def test_more_arms_than_colours_are_still_told_apart(tmp_path):
-    from vla_bench.account.figures import COLOURS, MARKERS
+    from vla_bench.account.figures.robustness import COLOURS, MARKERS
 
     looks = {(i % len(COLOURS), (i + i // len(COLOURS)) % len(MARKERS)) for i in range(49)}
     assert len(looks) == 49

@@ -6,7 +6,7 @@ from support.boards import board_of, certificate, records_of
 from support.runs import plan_of
 
 from vla_bench.account.formats import to_csv
-from vla_bench.account.published import published_table, published_tasks
+from vla_bench.account.tables.published import published_table, published_tasks
 from vla_bench.run.provenance import describe_session, header_of
 
 

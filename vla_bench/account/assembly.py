@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from vla_bench.account import axis_tables, rollups, tables
 from vla_bench.account import cells as of
+from vla_bench.account import rollups
 from vla_bench.account.boards import Board, make_board
 from vla_bench.account.cells import Cell, Outcomes, Pair
-from vla_bench.account.published import published_table
 from vla_bench.account.rollups import Rollup
-from vla_bench.account.tables import Table
+from vla_bench.account.tables import Table, axes, differences, rates
+from vla_bench.account.tables.published import published_table
 from vla_bench.run.records import Record, Run
 from vla_bench.types import Arm
 
@@ -105,16 +105,16 @@ def _collect(
 
 def _comparisons(compared: _Compared, name: str, places: str, confidence: float) -> Iterator[Table]:
     """Rates by suite, paired differences where there are several arms, and rates by task."""
-    yield tables.comparison(
+    yield rates.comparison(
         compared.suites, compared.best, place="suite", name=name, title=f"Success by {places}",
         confidence=confidence,
     )  # fmt: skip
     if compared.pairs:
-        yield tables.differences(
+        yield differences.differences(
             compared.pairs, name=f"{name}_pairs", title=f"Paired differences by {places}"
         )
     if compared.tasks:
-        yield tables.comparison(
+        yield rates.comparison(
             compared.tasks, {}, place="task", name=f"{name}_tasks",
             title=f"Success by {places.replace('suite', 'task')}", confidence=confidence,
         )  # fmt: skip
@@ -124,13 +124,13 @@ def _rolled_up(run: Run, boards: Sequence[Board], by_factor: Rollup, confidence:
     """Success by axis, factor and level, drops, and the published rows: those of which there are any."""
     level_0 = "Level 0 is the unvaried episodes of the tasks that the other levels were run on."
     if (found := rollups.by_task_axis(boards)).lines:
-        yield axis_tables.rollup(
+        yield axes.rollup(
             found, name="task_axes", title="Success by task axis", place="suite", column="task_axis",
             about=["Unvaried episodes, by the axis of generalisation that their task tests."],
             confidence=confidence,
         )  # fmt: skip
     if (found := rollups.by_factor_axis(boards)).lines:
-        yield axis_tables.rollup(
+        yield axes.rollup(
             found, name="factor_axes", title="Success by factor axis and level", place="axis", column="level",
             heading="level {}", confidence=confidence,
             about=[
@@ -140,19 +140,19 @@ def _rolled_up(run: Run, boards: Sequence[Board], by_factor: Rollup, confidence:
             ],
         )  # fmt: skip
     if by_factor.lines:
-        yield axis_tables.rollup(
+        yield axes.rollup(
             by_factor, name="factors", title="Success by factor and level", place="factor", column="level",
             heading="level {}", about=["One factor varied at a time.", level_0], confidence=confidence,
         )  # fmt: skip
     if (found := rollups.by_composition(boards)).lines:
-        yield axis_tables.rollup(
+        yield axes.rollup(
             found, name="compositions", title="Success under several factors at once", place="variation",
             column="episodes",
             about=["Several factors at once, beside the unvaried episodes of the same tasks."],
             confidence=confidence,
         )  # fmt: skip
     if dropped := rollups.drops(boards):
-        yield axis_tables.drops(dropped)
+        yield axes.drops(dropped)
     for board in boards:
         if table := published_table(board, run.header.published, confidence):
             yield table

@@ -12,7 +12,7 @@ from typing import Any
 
 from vla_bench.account import formats
 from vla_bench.account.assembly import assemble
-from vla_bench.account.figures import draw_curves
+from vla_bench.account.figures.robustness import draw_curves
 from vla_bench.account.tables import Table
 from vla_bench.errors import VlaBenchError
 from vla_bench.run.records import Record, Run, RunHeader, Session, read_run

@@ -8,7 +8,8 @@ from vla_bench.account.boards import Tally
 from vla_bench.account.cells import REFERENCE
 from vla_bench.account.rollups import Drop, Line, Rollup
 from vla_bench.account.statistics import wilson
-from vla_bench.account.tables import (
+from vla_bench.account.tables.differences import pair_numbers, pair_texts
+from vla_bench.account.tables.table import (
     ARM_COLUMNS,
     ERRORS,
     MCNEMAR,
@@ -19,8 +20,6 @@ from vla_bench.account.tables import (
     arm_numbers,
     constant_columns,
     ends,
-    pair_numbers,
-    pair_texts,
     shown_columns,
 )
 

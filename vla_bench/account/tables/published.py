@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vla_bench.account.axis_tables import cell_text
 from vla_bench.account.boards import Board, Tally, added
 from vla_bench.account.cells import REFERENCE
 from vla_bench.account.statistics import wilson
-from vla_bench.account.tables import (
+from vla_bench.account.tables.axes import cell_text
+from vla_bench.account.tables.table import (
     ARM_COLUMNS,
     Number,
     Table,
@@ -29,7 +29,7 @@ from vla_bench.account.tables import (
 )
 from vla_bench.types import Arm
 
-_FILE = Path(__file__).parent / "data" / "published.csv"
+_FILE = Path(__file__).parents[1] / "data" / "published.csv"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from vla_bench.account.boards import axis_of
 from vla_bench.account.cells import REFERENCE
 from vla_bench.account.rollups import Line, Rollup
 from vla_bench.account.statistics import wilson
-from vla_bench.account.tables import arm_label, shown_columns
+from vla_bench.account.tables.table import arm_label, shown_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
