@@ -12,9 +12,11 @@ from pathlib import Path
 import vla_bench
 from vla_bench import catalog
 from vla_bench.axes.certificates import certificate
+from vla_bench.policy.cards import read_card
 from vla_bench.run.latency import latency_source
 from vla_bench.run.plan import Plan
 from vla_bench.run.records import Assets, ExpertRate, LatencyUsed, RunHeader, Session
+from vla_bench.run.records.header import PublishedRate
 from vla_bench.types import StaleRule
 
 # Every distribution that changes pixels, physics or numbers.
@@ -39,6 +41,8 @@ def header_of(plan: Plan, session: Session) -> RunHeader:
         published=_published(plan),
         latencies={arm.latency: _latency_used(arm.latency) for arm in plan.study.arms},
         stale=_stale(plan),
+        periods_s=_periods_s(plan),
+        references=_references(plan),
     )
 
 
@@ -64,6 +68,28 @@ def _stale(plan: Plan) -> dict[str, StaleRule]:
     names = {i.episode.task_id.partition("/")[0] for i in plan.items if i.arm.pacing != "blocking"}
     found = map(catalog.suite, sorted(names))
     return {suite.name: suite.stale for suite in found if suite.stale is not None}
+
+
+def _periods_s(plan: Plan) -> dict[str, float]:
+    """Suite → length of a policy step, of suites whose tasks agree in it."""
+    found: dict[str, set[float]] = {}
+    for task_id in dict.fromkeys(item.episode.task_id for item in plan.items):
+        task = catalog.task(task_id)
+        found.setdefault(task.suite, set()).add(task.policy_period_s)
+    return {suite: next(iter(lengths)) for suite, lengths in found.items() if len(lengths) == 1}
+
+
+def _references(plan: Plan) -> dict[str, tuple[PublishedRate, ...]]:
+    """Policy → the published results that its card names, on the suites of the plan."""
+    suites = {item.episode.task_id.partition("/")[0] for item in plan.items}
+    cards = {policy: read_card(policy) for policy in dict.fromkeys(arm.policy for arm in plan.study.arms)}
+    found = {
+        policy: tuple(
+            PublishedRate(**number.model_dump()) for number in card.reference if number.suite in suites
+        )
+        for policy, card in cards.items()
+    }
+    return {policy: numbers for policy, numbers in found.items() if numbers}
 
 
 def _published(plan: Plan) -> dict[str, str]:

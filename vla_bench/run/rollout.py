@@ -21,7 +21,8 @@ from vla_bench.run.pacing import PACINGS, parse_pacing, whole_ns
 from vla_bench.types import ActionChunk, Array, CameraView, Episode, Observation, Simulation
 
 PHASES = ("preprocess", "inference", "postprocess")
-COLUMNS = (*(f"{phase}_ms" for phase in PHASES), "observation_age_ms", "staleness_ms")
+SPANS = ("delay", "observed", "observation_age", "staleness")
+COLUMNS = tuple(f"{name}_ms" for name in (*PHASES, *SPANS))
 
 
 class PolicyFailure(Exception):  # noqa: N818  (the policy's fault, not an error)
@@ -108,7 +109,7 @@ class Rollout:
         """
         answer, delay_ns = self.ask()
         self.frozen_ns += delay_ns
-        self.take(answer)
+        self.take(answer, observed_ns=self.now_ns, delay_ns=delay_ns)
         return answer.actions
 
     def ask(self, act: Callable[[Sequence[Observation]], ActionChunk] | None = None) -> tuple[Answer, int]:
@@ -130,11 +131,15 @@ class Rollout:
         self._calls += 1
         return Answer(actions, chunk.timings_ms or {"inference": spent_ns / 1e6}), delay_ns
 
-    def take(self, answer: Answer, *, age_ns: int = 0, stale_ns: int = 0) -> None:
+    def take(
+        self, answer: Answer, *, observed_ns: int, delay_ns: int, age_ns: int = 0, stale_ns: int = 0
+    ) -> None:
         """Accept what the policy said, when it is there.
 
         Args:
             answer: What it said.
+            observed_ns: When its observation was made, on the policy's clock.
+            delay_ns: What it took.
             age_ns: Age of its observation when its first action is applied.
             stale_ns: How long until then nothing fresh was there.
 
@@ -143,8 +148,8 @@ class Rollout:
         """
         for phase in PHASES:
             self.inferences[f"{phase}_ms"].append(float(answer.phases_ms.get(phase, 0.0)))
-        self.inferences["observation_age_ms"].append(age_ns / 1e6)
-        self.inferences["staleness_ms"].append(stale_ns / 1e6)
+        for name, span_ns in zip(SPANS, (delay_ns, observed_ns, age_ns, stale_ns), strict=True):
+            self.inferences[f"{name}_ms"].append(span_ns / 1e6)
         finite = np.isfinite(answer.actions)
         if not finite.all():
             raise PolicyFailure("policy_nan", f"action {answer.actions[~finite.all(axis=1)][0]}")

@@ -39,6 +39,8 @@ def test_a_late_action_is_applied_on_arrival_and_the_next_is_seen_a_period_after
 def test_who_is_slower_than_the_period_is_asked_again_as_soon_as_he_has_answered():
     lab, outcome = schedule("realtime", 18, delays=(5,))
     assert begun(lab) == {5: (0, 0), 10: (5, 0), 15: (10, 0)}
+    assert list(outcome["inferences"].observed_ms) == [0.0, 100.0, 200.0]
+    assert list(outcome["inferences"].delay_ms) == [100.0] * 3
     assert list(outcome["inferences"].staleness_ms) == [100.0, 40.0, 40.0]
 
 

@@ -110,7 +110,10 @@ class _Loop:
         observed = request.observed_ns // tick_ns
         applied = self._timeline.accept(now, observed, request.answer.actions)
         idle = max(0, applied - self._fresh_until)
-        run.take(request.answer, age_ns=(applied - observed) * tick_ns, stale_ns=idle * tick_ns)
+        run.take(
+            request.answer, observed_ns=request.observed_ns, delay_ns=request.done_ns - request.observed_ns,
+            age_ns=(applied - observed) * tick_ns, stale_ns=idle * tick_ns,
+        )  # fmt: skip
         self._delays.append(-(-(now - observed) // run.ticks_per_step))
 
     def _command(self) -> Array | None:

@@ -71,6 +71,18 @@ class ExpertRate(FileModel):
         return self
 
 
+class PublishedRate(FileModel):
+    """A published result of a policy on a suite, as its card has it; in the unit of `metric`."""
+
+    suite: str
+    metric: str
+    value: float
+    stderr: float | None = None
+    trials: int | None = None
+    source: str
+    note: str = ""
+
+
 class LatencyUsed(FileModel):
     """A latency source: whether the same run again has the same delays, and a digest of the file it reads."""
 
@@ -91,6 +103,8 @@ class RunHeader(FileModel):
         published: Task id → the published task that it mirrors, where it mirrors one.
         latencies: Those of the arms, by name.
         stale: Suite → what its robot does while no fresh action is there, where a pacing lets that happen.
+        periods_s: Suite → length of a policy step.
+        references: Policy → its published results on the suites of the run.
     """
 
     schema_version: Literal[1] = 1
@@ -105,6 +119,8 @@ class RunHeader(FileModel):
     published: dict[str, str] = Field(default_factory=dict)
     latencies: dict[str, LatencyUsed] = Field(default_factory=dict)
     stale: dict[str, StaleRule] = Field(default_factory=dict)
+    periods_s: dict[str, float] = Field(default_factory=dict)
+    references: dict[str, tuple[PublishedRate, ...]] = Field(default_factory=dict)
 
 
 def read_header(folder: Path) -> RunHeader:

@@ -25,6 +25,8 @@ class Inferences:
 
     Attributes:
         preprocess_ms, inference_ms, postprocess_ms: Phases of computing, as the policy measured them.
+        delay_ms: What the inference took on the virtual clock.
+        observed_ms: When its observation was made, in simulated time since the policy's clock began.
         observation_age_ms: Age of the observation when its first action was applied, in simulated time.
         staleness_ms: How long the robot had no fresh command before it, in simulated time.
     """
@@ -32,6 +34,8 @@ class Inferences:
     preprocess_ms: Column = ()
     inference_ms: Column = ()
     postprocess_ms: Column = ()
+    delay_ms: Column = ()
+    observed_ms: Column = ()
     observation_age_ms: Column = ()
     staleness_ms: Column = ()
 
@@ -41,7 +45,8 @@ class Inferences:
             column = getattr(self, name)
             if len(column):
                 lengths.add(len(column))
-            object.__setattr__(self, name, array("d", column) if len(column) else ())
+            if not isinstance(column, array):
+                object.__setattr__(self, name, array("d", column) if len(column) else ())
         if len(lengths) > 1:
             raise ValueError(f"columns of one episode's inferences have lengths {sorted(lengths)}")
 
