@@ -20,7 +20,7 @@ LAYERS = {
     "learn": {"axes", "sim", "policy"},
     "account": {"run.records"},
     "cli": {"listing", "doctor", "account", "run", "run.records", "learn", "axes", "sim", "policy"},
-    "listing": {"policy", "axes"},
+    "listing": {"run", "policy", "axes"},
     "doctor": {"run", "run.records", "learn", "axes", "sim", "policy"},
 }  # fmt: skip
 FOREIGN = {

@@ -311,12 +311,17 @@ def studies() -> dict[str, Path]:
     }
 
 
-def latency_files(suffix: Literal[".toml", ".parquet"]) -> dict[str, Path]:
-    """Latencies by name: models of published ones (`.toml`) and traces of measured ones (`.parquet`)."""
+def latency_files(
+    suffix: Literal[".toml", ".parquet"], part: Literal["", "work", "devices"] = ""
+) -> dict[str, Path]:
+    """Latencies by name: models of published ones (`.toml`) and traces of measured ones (`.parquet`).
+
+    The parts of rooflines are what a policy has to do (`work`) and how fast `devices` are.
+    """
     return {
         p.stem: p
         for folder in reversed(data_folders("tasks"))
-        for p in sorted((folder / "latencies").glob(f"*{suffix}"))
+        for p in sorted((folder / "latencies" / part).glob(f"*{suffix}"))
     }
 
 

@@ -104,7 +104,9 @@ def policies() -> list[Row]:
 
 
 def latencies() -> list[Row]:
-    """One row a latency that has a name: of a published model or of a measured trace."""
+    """One row a latency that has a name: of a published model, of a measured trace, or of a roofline."""
+    from vla_bench.run.latency.rooflines import rooflines
+
     models = {name: read_toml(path) for name, path in catalog.latency_files(".toml").items()}
     published = [
         {
@@ -119,7 +121,11 @@ def latencies() -> list[Row]:
         {"latency": f"trace:{name}", "ms": "", "certainty": "measured", "title": str(path)}
         for name, path in catalog.latency_files(".parquet").items()
     ]
-    return published + traces
+    ideal = [
+        {"latency": f"model:{name}", "ms": f"{ms:.1f}", "certainty": "computed", "title": title}
+        for name, title, ms in rooflines()
+    ]
+    return published + traces + ideal
 
 
 def studies() -> list[Row]:

@@ -16,7 +16,7 @@ from vla_bench.errors import UnknownNameError, VlaBenchError
 from vla_bench.policy.cards import Card, read_card
 from vla_bench.run.latency import latency_source
 from vla_bench.run.study import Study
-from vla_bench.run.timing import crossed_problems, timing_problems
+from vla_bench.run.timing import budget_problems, crossed_problems, timing_problems
 from vla_bench.run.varied import Omission, Varied, noting, vary
 from vla_bench.types import Arm, Budget, Episode, Task
 
@@ -135,6 +135,7 @@ def make_plan(study: Study) -> Plan:
     suites = {suite.name: suite for suite, _ in tasks}
     for arm in study.arms:
         problems += timing_problems(arm, _check_card(arm, problems), suites.values())
+        problems += budget_problems(arm, study.budget, suites.values())
     if not study.arms:
         problems.append("it names no policy")
     problems += crossed_problems(study)

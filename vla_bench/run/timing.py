@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from vla_bench.catalog import Suite
+from vla_bench.catalog import BudgetTable, Suite
 from vla_bench.errors import VlaBenchError, suggest
 from vla_bench.policy.cards import Card
 from vla_bench.run.latency import LatencySource, latency_source
@@ -42,6 +42,36 @@ def timing_problems(arm: Arm, card: Card | None, suites: Collection[Suite]) -> l
             late for suite in suites if (late := too_late(pacing, source, executed, card, arm.latency, suite))
         ]
     return problems
+
+
+def budget_problems(arm: Arm, budget: BudgetTable | None, suites: Collection[Suite]) -> list[str]:
+    """Sentences about time budgets in which nothing can happen; `budget` replaces those of the suites."""
+    problems: list[str] = []
+    for suite in suites:
+        time_s = (budget or suite.budget).time_s
+        if time_s is None:
+            continue
+        if time_s < suite.policy_period_s - 1e-9:
+            problems.append(
+                f"budget time:{time_s:g} is over before one policy period of {suite.name} "
+                f"({suite.policy_period_s:g} s)"
+            )
+        elif (first_ns := _first_answer_ns(arm)) >= time_s * 1e9:
+            problems.append(
+                f"latency {arm.latency!r} is longer than budget time:{time_s:g} of {suite.name}: with pacing "
+                f"{arm.pacing!r} the first action comes after {first_ns / 1e9:g} s"
+            )
+    return problems
+
+
+def _first_answer_ns(arm: Arm) -> int:
+    """How long nothing is there, typically; 0 where the world waits, or where a name is wrong."""
+    try:
+        pacing, source = parse_pacing(arm.pacing), latency_source(arm.latency)
+    except VlaBenchError:  # said elsewhere
+        return 0
+    waits = pacing.mode == "blocking" or pacing.first_action != "hold"
+    return 0 if waits or source is None else source.p50_ns() or 0
 
 
 def crossed_problems(study: Study) -> list[str]:

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vla_bench import catalog
+from vla_bench import catalog, listing
+from vla_bench.config import read_toml
 from vla_bench.errors import DataError, MissingDataError, UnknownNameError, VlaBenchError
 from vla_bench.policy.bench.measure import Cell
 from vla_bench.policy.bench.trace import write_trace
@@ -120,6 +121,76 @@ def test_every_shipped_model_is_read_and_tells_its_source():
     assert list(rates.values()) == pytest.approx([5, 1.2, 3, 6])
 
 
+# ── rooflines ──────────────────────────────────────────────────────────────────────────────────────────
+
+# quantization.md section 4, one stream on an H200: bytes / 4.3 TB/s or operations / 790 TFLOP/s, by phase
+PUBLISHED_MS = {
+    "openvla-bf16": 23.8, "openvla-torchao_int8wo": 14.8, "openvla-torchao_fp8": 12.5,
+    "openvla-torchao_int4wo": 10.6, "openvla-oft-one_image-bf16": 6.2, "openvla-oft-bf16": 11.1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("work", "ms"), PUBLISHED_MS.items())
+def test_a_roofline_is_the_slower_of_arithmetic_and_traffic_phase_by_phase(work, ms):
+    assert source(f"model:{work}@h200").p50_ns() / 1e6 == pytest.approx(ms, rel=0.03)
+
+
+def test_a_roofline_takes_the_factor_by_which_a_device_was_found_slower():
+    ideal = source("model:openvla-bnb_int8@rtx-a5000").p50_ns()
+    assert source("model:openvla-bnb_int8@rtx-a5000*12").p50_ns() == pytest.approx(12 * ideal, abs=12)
+    assert set(drawn("model:openvla-bnb_int8@rtx-a5000*12")) == {round(12 * ideal)}
+
+
+def test_the_work_of_openvla_is_that_of_its_layers():
+    """Counted from the architecture, without weights: every number of the shipped files."""
+    torch = pytest.importorskip("torch")
+    from vla_bench.policy.openvla.checkpoint import NOT_QUANTISED, config_of
+    from vla_bench.policy.openvla.model import OpenVla
+    from vla_bench.policy.openvla.random_weights import random_source
+    from vla_bench.policy.openvla.work import Counted, autoregressive, parallel
+    from vla_bench.types import PrecisionReport
+
+    made = random_source(None, ["x"], torch.device("cpu"))
+    model = OpenVla.on_meta(config_of(made)).to(torch.bfloat16)
+
+    def counted(bytes_of_a_weight):
+        kept = dict.fromkeys(NOT_QUANTISED, "")
+        report = PrecisionReport("p", "b", "cpu", "bf16", layers=1, kept=kept, parameters_quantised=10**6,
+                                 bytes_quantised=round(bytes_of_a_weight * 10**6))  # fmt: skip
+        return Counted(model, report if bytes_of_a_weight < 2 else None)
+
+    weights = {"bf16": 2, "bnb_int8": 1, "torchao_int8wo": 1, "torchao_fp8": 1,
+               "bnb_fp4": 0.5 + 4 / 64, "torchao_int4wo": 0.5 + 4 / 128}  # fmt: skip
+    works = {f"openvla-{name}": autoregressive(counted(size), 1, 282, 7) for name, size in weights.items()}
+    works["openvla-oft-one_image-bf16"] = parallel(counted(2), 1, 1, 256 + 26 + 56 + 1, 0)
+    works["openvla-oft-bf16"] = parallel(counted(2), 1, 2, 512 + 26 + 56 + 2, 0)
+    assert works.keys() == catalog.latency_files(".toml", "work").keys()
+    for name, path in catalog.latency_files(".toml", "work").items():
+        table = read_toml(path)["phases"]
+        for phase, work in works[name].items():
+            said = table[phase.removeprefix("inference.")]
+            assert said["tflop"] == pytest.approx(work.flops / 1e12, rel=1e-3), (name, phase)
+            assert said["gb"] == pytest.approx(work.bytes / 1e9, rel=1e-3), (name, phase)
+
+
+def test_every_roofline_that_a_device_can_do_is_listed():
+    rows = {row["latency"]: row for row in listing.latencies()}
+    assert rows["model:openvla-bf16@h200"] | {"title": ""} == {
+        "latency": "model:openvla-bf16@h200", "ms": "23.8", "certainty": "computed", "title": "",
+    }  # fmt: skip
+    assert "model:openvla-torchao_fp8@rtx-a5000" not in rows
+    for name in rows:
+        assert source(name).p50_ns() > 0
+
+
+def test_a_source_knows_its_median(trace):
+    assert source("constant:333ms").p50_ns() == 333_000_000
+    assert source(f"trace:{trace}").p50_ns() == 149_500_000
+    assert source(f"trace:{trace}*2").p50_ns() == 299_000_000
+    assert Lognormal(50, 100, 0.3).p50_ns() == 150
+    assert source("live").p50_ns() is None
+
+
 # ── what is refused ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -137,6 +208,13 @@ def test_every_shipped_model_is_read_and_tells_its_source():
         ("constant:4000000ms", "up to an hour"),
         ("model", "expected model:NAME"),
         ("model:openvla-bf16-a50000", "did you mean 'openvla-bf16-a5000'"),
+        ("model:openvla-bf16@h100@h200", "expected model:NAME@DEVICE"),
+        ("model:openvla-bf16@h300", "unknown device 'h300'; did you mean 'h200' or 'h100'"),
+        ("model:openvla@h200", "unknown work of a policy 'openvla'"),
+        (
+            "model:openvla-torchao_fp8@rtx-a5000",
+            "'rtx-a5000' has no rate for fp8 products; known: bf16, int8",
+        ),
         ("trace:", "expected trace:NAME"),
         ("trace:nobody", "unknown latency trace 'nobody'"),
         ("trace:no/such.parquet", "no such file"),

@@ -70,6 +70,30 @@ def test_a_plan_knows_when_chunks_come_too_late(chunky, pacing, ms, said):
         plan_of(tasks=[BRIDGE], episodes=1, **keys)
 
 
+@pytest.mark.parametrize(
+    ("budget", "pacing", "latency", "said"),
+    [
+        (
+            {"time_s": 0.1},
+            "blocking",
+            "zero",
+            "budget time:0.1 is over before one policy period of bridge_base",
+        ),
+        ({"time_s": 2}, "realtime", "constant:2000ms", "longer than budget time:2 of bridge_base"),
+        ({"steps": 60, "time_s": 2}, "realtime", "constant:2000ms", "the first action comes after 2 s"),
+        ({"time_s": 2}, "blocking", "constant:2000ms", ""),
+        ({"time_s": 2}, "realtime@free", "constant:2000ms", ""),
+        ({"steps": 1}, "realtime", "constant:2000ms", ""),
+    ],
+)
+def test_a_budget_in_which_nothing_can_happen_is_refused(budget, pacing, latency, said):
+    keys = {"policies": ["noop"], "pacings": [pacing], "latencies": [latency], "budget": budget}
+    if said:
+        assert said in problem(**keys)
+    else:
+        plan_of(tasks=[BRIDGE], episodes=1, **keys)
+
+
 def test_a_suite_without_a_stale_rule_runs_blocking_only(tmp_path, monkeypatch):
     write_task(write_suite(tmp_path) / "t.bddl")
     monkeypatch.setenv(catalog.TASKS_DIR_VARIABLE, str(tmp_path))

@@ -1,47 +1,20 @@
-"""The best that this machine does, measured: memory traffic, matrix products, and the roofline of both."""
+"""The best that this machine does, measured: memory traffic and matrix products."""
 
 from __future__ import annotations
 
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
 from vla_bench import seeding
-from vla_bench.policy.profile import Work
+from vla_bench.policy.profile import Machine
 
 # Large enough to leave every cache, and to keep every core busy.
 COPY_BYTES = {"cuda": 2 << 30, "cpu": 128 << 20}
 PRODUCT_SIDE = {"cuda": 8192, "cpu": 1024}
 BATCHES, CALLS = 5, {"cuda": 10, "cpu": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """Measured rates of a device.
-
-    Attributes:
-        device: Its name.
-        dtype: Of the product.
-        bytes_per_s: Read and written by a copy of one large tensor to another.
-        flops_per_s: Of a product of two large square matrices: 2 n³ operations.
-    """
-
-    device: str
-    dtype: str
-    bytes_per_s: float
-    flops_per_s: float
-
-    def ideal_ms(self, work: Work) -> float:
-        """The roofline: max(flops / flops_per_s, bytes / bytes_per_s), in milliseconds.
-
-        A phase cannot be faster than its arithmetic, nor than the traffic of its weights. Both rates are the
-        best that this machine showed. Reading alone can be slightly faster than copying, and the traffic of
-        small weights that stay in a cache is not traffic: a measured share near or above 1 says so.
-        """
-        return 1e3 * max(work.flops / self.flops_per_s, work.bytes / self.bytes_per_s)
 
 
 @functools.cache

@@ -6,6 +6,7 @@
 | `constant:333ms` | as said |
 | `trace:NAME`, `trace:FILE.parquet` | of a trace, with `#PRECISION@DRAW*SCALE` |
 | `model:NAME` | of a published distribution, with `*SCALE` |
+| `model:WORK@DEVICE` | of a roofline: that policy's work on that device, with `*SCALE` |
 | `measured` | of this machine: recorded once into the results folder, then replayed |
 | `live` | of this machine as it runs; not reproducible |
 
@@ -30,6 +31,7 @@ from vla_bench.run.latency.draws import (
     no_delay,
     phase_ticks,
 )
+from vla_bench.run.latency.rooflines import roofline
 from vla_bench.run.latency.traces import read_model, read_trace
 
 __all__ = ["LATENCIES", "Delays", "LatencySource", "latency_source", "no_delay", "phase_ticks"]
@@ -38,7 +40,7 @@ NUMBER = r"\d+(?:\.\d+)?"
 TRACE = re.compile(
     rf"(?P<name>[^@*#]+)(?:#(?P<precision>[^@*#]+))?(?:@(?P<draw>\w+))?(?:\*(?P<scale>{NUMBER}))?"
 )
-MODEL = re.compile(rf"(?P<name>[^@*#]+)(?:\*(?P<scale>{NUMBER}))?")
+MODEL = re.compile(rf"(?P<name>[^@*#]+)(?:@(?P<device>[^@*#]+))?(?:\*(?P<scale>{NUMBER}))?")
 
 
 def latency_source(text: str) -> LatencySource | None:
@@ -81,8 +83,13 @@ def _trace(argument: str | None) -> Trace:
 def _model(argument: str | None) -> LatencySource:
     said = MODEL.fullmatch(argument or "")
     if said is None:
-        raise VlaBenchError(f"latency model:{argument}: expected model:NAME*SCALE, *SCALE optional")
-    return read_model(said["name"]).lognormal(float(said["scale"] or 1))
+        raise VlaBenchError(
+            f"latency model:{argument}: expected model:NAME@DEVICE*SCALE, all but NAME optional"
+        )
+    scale = float(said["scale"] or 1)
+    if said["device"] is not None:
+        return roofline(said["name"], said["device"], scale)
+    return read_model(said["name"]).lognormal(scale)
 
 
 def _alone(kind: str, source: LatencySource | None) -> Callable[[str | None], LatencySource | None]:

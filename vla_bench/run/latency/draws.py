@@ -44,6 +44,10 @@ class LatencySource(Protocol):
         """The delays of one episode."""
         ...
 
+    def p50_ns(self) -> int | None:
+        """The median; None where that is not known before the run."""
+        ...
+
     def p95_ns(self) -> int | None:
         """95 % of the delays are not longer; None where that is not known before the run."""
         ...
@@ -65,6 +69,10 @@ class Constant:
     def delays(self, episode_key: str) -> Delays:
         """See `LatencySource`."""
         return lambda call, spent_ns: self.delay_ns
+
+    def p50_ns(self) -> int:
+        """See `LatencySource`."""
+        return self.delay_ns
 
     def p95_ns(self) -> int:
         """See `LatencySource`."""
@@ -92,6 +100,10 @@ class Lognormal:
     def delays(self, episode_key: str) -> Delays:
         """See `LatencySource`."""
         return lambda call, spent_ns: self._at(_generator(episode_key, call).standard_normal())
+
+    def p50_ns(self) -> int:
+        """See `LatencySource`."""
+        return self._at(0.0)
 
     def p95_ns(self) -> int:
         """See `LatencySource`."""
@@ -125,6 +137,10 @@ class Trace:
         count = len(self.samples_ns)
         return lambda call, spent_ns: self._scaled(self.samples_ns[place(episode_key, call, count)])
 
+    def p50_ns(self) -> int:
+        """See `LatencySource`."""
+        return self._scaled(np.median(self.samples_ns))
+
     def p95_ns(self) -> int:
         """See `LatencySource`."""
         return self._scaled(np.quantile(self.samples_ns, P95, method="higher"))
@@ -143,6 +159,10 @@ class Live:
     def delays(self, episode_key: str) -> Delays:
         """See `LatencySource`."""
         return lambda call, spent_ns: spent_ns
+
+    def p50_ns(self) -> None:
+        """See `LatencySource`."""
+        return
 
     def p95_ns(self) -> None:
         """See `LatencySource`."""
