@@ -1,3 +1,4 @@
+import pytest
 from support.runs import plan_of
 from support.worlds import BRIDGE
 
@@ -31,3 +32,18 @@ def test_the_header_holds_what_the_expert_reached_where_a_certificate_says_so():
 def test_nothing_is_certified_without_a_certificate(monkeypatch):
     monkeypatch.setattr("vla_bench.run.provenance.certificate", lambda task, variation: None)
     assert header(tasks=(BRIDGE,)).certificates == {}
+
+
+def test_the_header_knows_which_targets_move_by_themselves():
+    conveyor = "bridge_base/lift_the_red_block_from_the_conveyor"
+    assert header(tasks=(conveyor, BRIDGE)).moving == (f"{conveyor}|",)
+    varied = header(
+        tasks=(BRIDGE,), uncertified="run", variations=("", "motion.moving_target@2", "visual.lighting@1")
+    )
+    assert varied.moving == (f"{BRIDGE}|motion.moving_target@2",)
+
+
+def test_the_header_knows_the_median_of_every_latency_that_is_known():
+    names = ("constant:50ms", "live", "model:openvla-bnb_int8-a5000*0.5")
+    used = header(tasks=(BRIDGE,), pacings=("realtime",), latencies=names).latencies
+    assert [used[name].median_ms for name in names] == [50.0, None, pytest.approx(416.67, abs=0.01)]

@@ -12,6 +12,8 @@ from pathlib import Path
 import vla_bench
 from vla_bench import catalog
 from vla_bench.axes.certificates import certificate
+from vla_bench.axes.variation import parse
+from vla_bench.bddl import read_problem
 from vla_bench.policy.cards import read_card
 from vla_bench.run.latency import latency_source
 from vla_bench.run.plan import Plan
@@ -19,6 +21,8 @@ from vla_bench.run.records import Assets, ExpertRate, LatencyUsed, RunHeader, Se
 from vla_bench.run.records.header import PublishedRate
 from vla_bench.types import StaleRule
 
+# What factors that set a target in motion say that they set.
+TARGETS_MOTION = "target's motion"
 # Every distribution that changes pixels, physics or numbers.
 DISTRIBUTIONS = (
     "accelerate", "av", "bitsandbytes", "gymnasium", "imageio", "imageio-ffmpeg", "llvmlite", "mujoco",
@@ -42,6 +46,7 @@ def header_of(plan: Plan, session: Session) -> RunHeader:
         latencies={arm.latency: _latency_used(arm.latency) for arm in plan.study.arms},
         stale=_stale(plan),
         periods_s=_periods_s(plan),
+        moving=_moving(plan),
         references=_references(plan),
     )
 
@@ -60,7 +65,12 @@ def _latency_used(name: str) -> LatencyUsed:
     source = latency_source(name)
     if source is None:  # recorded when the run begins, and replayed from then on
         return LatencyUsed()
-    return LatencyUsed(deterministic=source.deterministic, content=source.content)
+    median_ns = source.p50_ns()
+    return LatencyUsed(
+        deterministic=source.deterministic,
+        content=source.content,
+        median_ms=None if median_ns is None else median_ns / 1e6,
+    )
 
 
 def _stale(plan: Plan) -> dict[str, StaleRule]:
@@ -77,6 +87,20 @@ def _periods_s(plan: Plan) -> dict[str, float]:
         task = catalog.task(task_id)
         found.setdefault(task.suite, set()).add(task.policy_period_s)
     return {suite: next(iter(lengths)) for suite, lengths in found.items() if len(lengths) == 1}
+
+
+def _moving(plan: Plan) -> tuple[str, ...]:
+    """`task_id|variation` of those whose target moves by itself: the task's own, or set in motion."""
+    places = dict.fromkeys((item.episode.task_id, item.episode.variation) for item in plan.items)
+    return tuple(f"{task_id}|{variation}" for task_id, variation in places if _moves(task_id, variation))
+
+
+def _moves(task_id: str, variation: str) -> bool:
+    task = catalog.task(task_id)
+    if task.engine is not None:  # in another simulator's tasks things move when they are pushed
+        return False
+    driven = any(TARGETS_MOTION in factor.sets for factor, _ in parse(variation))
+    return driven or bool(read_problem(task.bddl).moving)
 
 
 def _references(plan: Plan) -> dict[str, tuple[PublishedRate, ...]]:

@@ -84,9 +84,16 @@ class PublishedRate(FileModel):
 
 
 class LatencyUsed(FileModel):
-    """A latency source: whether the same run again has the same delays, and a digest of the file it reads."""
+    """A latency source.
+
+    Attributes:
+        deterministic: Whether the same run again has the same delays.
+        content: Digest of the file that it reads.
+        median_ms: Of the delays, where it was known before the run.
+    """
 
     deterministic: bool = True
+    median_ms: float | None = None
     content: str = ""
 
 
@@ -104,6 +111,7 @@ class RunHeader(FileModel):
         latencies: Those of the arms, by name.
         stale: Suite → what its robot does while no fresh action is there, where a pacing lets that happen.
         periods_s: Suite → length of a policy step.
+        moving: `task_id|variation` of those whose target moves by itself; None in headers that do not say.
         references: Policy → its published results on the suites of the run.
     """
 
@@ -120,6 +128,7 @@ class RunHeader(FileModel):
     latencies: dict[str, LatencyUsed] = Field(default_factory=dict)
     stale: dict[str, StaleRule] = Field(default_factory=dict)
     periods_s: dict[str, float] = Field(default_factory=dict)
+    moving: tuple[str, ...] | None = None
     references: dict[str, tuple[PublishedRate, ...]] = Field(default_factory=dict)
 
 
