@@ -51,6 +51,12 @@ class Graphs:
     def __len__(self) -> int:
         return len(self._recordings)
 
+    def facts(self) -> dict[str, str | float]:
+        """Return how many recordings there are, and which functions could not be recorded, and why."""
+        if self._device.type != "cuda":
+            return {}
+        return {"graphs": len(self), **{f"no graph of {name}": why for name, why in self.refused.items()}}
+
     @torch.inference_mode()
     def __call__(
         self, name: str, function: Function, *inputs: Tensor, key: Hashable = None

@@ -31,15 +31,23 @@ def _row(cell: Cell, phases: Sequence[str]) -> dict[str, Any]:
         "batch": cell.batch,
         "load s": _number(cell.load_s, 1),
         "weights GB": _number(cell.weights_gb, 2),
+        "quantised": _share(cell.quantised),
         "peak GB": _number(cell.peak_gb, 2),
         **{phase.partition(".")[2] or phase: of(phase) for phase in phases},
         **{f"total {quantile}": of("total", quantile) for quantile in ("p50", "p95", "p99")},
         "Hz": _number(cell.policy_hz, 1),
         "actions/s": _number(cell.actions_per_s, 1),
         "× plain": _number(cell.speedup.get("inference", cell.speedup.get("total")), 2),
+        "whole / parts": _number(cell.whole_to_parts, 2),
         "of roofline": _number(cell.of_roofline, 2),
         "": cell.error or "",
     }
+
+
+def _share(value: float | None) -> str:
+    """Where it is little, a precision's name says little about the model."""
+    little = " (less than half)" if value and value < 0.5 else ""
+    return f"{100 * value:.0f} %{little}" if value else ""
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -54,6 +62,8 @@ def remarks(cells: Sequence[Cell]) -> list[str]:
         f"{m.flops_per_s / 1e12:.2f} TFLOP/s, both measured now"
         for m in machines
     ]
+    if any(cell.random_weights for cell in cells):
+        lines.insert(0, "the weights are random: only speed and memory mean anything")
     for cell in cells:
         told = {
             name: f"{value:.3g}" if isinstance(value, float) else value for name, value in cell.facts.items()

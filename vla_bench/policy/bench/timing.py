@@ -11,6 +11,7 @@ from statistics import median
 import numpy as np
 
 from vla_bench.policy.base import Policy, act_batch
+from vla_bench.policy.profile import Part
 from vla_bench.types import ActionChunk, Observation
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -35,6 +36,19 @@ def timed(
     return chunks, {**chunks[0].timings_ms, "total": total_ms}
 
 
+def timed_parts(parts: Sequence[Part], device: str) -> dict[str, float]:
+    """Run every part as often as an inference does: milliseconds by phase, and `total`, their sum."""
+    spent: dict[str, float] = {}
+    for part in parts:
+        wait(device)
+        began = time.perf_counter()
+        for _ in range(part.times):
+            part.call()
+        wait(device)
+        spent[part.phase] = spent.get(part.phase, 0.0) + 1e3 * (time.perf_counter() - began)
+    return {**spent, "total": sum(spent.values())}
+
+
 def quantiles(calls: Latencies) -> dict[str, dict[str, float]]:
     """Phase → quantiles over the calls, in milliseconds."""
     names = list(calls[0]) if calls else []
@@ -51,6 +65,14 @@ def speedup(calls: Mapping[str, Latencies]) -> dict[str, float]:
     pairs = list(zip(calls["policy"], calls["plain"], strict=True))
     names = [name for name in ("total", "inference") if all(name in ours and name in p for ours, p in pairs)]
     return {name: median(plain[name] / ours[name] for ours, plain in pairs) for name in names}
+
+
+def whole_to_parts(calls: Mapping[str, Latencies]) -> float | None:
+    """Median over rounds of the whole inference / the sum of its parts; None without parts."""
+    if "parts" not in calls:
+        return None
+    pairs = zip(calls["policy"], calls["parts"], strict=True)
+    return median(whole["total"] / parts["total"] for whole, parts in pairs)
 
 
 def agreement(ours: Sequence[ActionChunk], others: Sequence[ActionChunk]) -> float:

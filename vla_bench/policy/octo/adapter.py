@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,19 @@ import numpy as np
 import torch
 
 from vla_bench import seeding
-from vla_bench.errors import ConventionError
+from vla_bench.errors import ConventionError, MissingDataError
 from vla_bench.policy import hub
 from vla_bench.policy.arm import STATE_NAMES
 from vla_bench.policy.base import Choice, Explanation, PolicySpec
 from vla_bench.policy.cards import Card
 from vla_bench.policy.devices import pick_device
+from vla_bench.policy.octo import profiling
+from vla_bench.policy.octo.checkpoint import Checkpoint
 from vla_bench.policy.octo.conventions import Conventions, read_conventions, to_commands
 from vla_bench.policy.octo.loading import load
 from vla_bench.policy.octo.parts import History, Parts
+from vla_bench.policy.octo.passes import Passes
+from vla_bench.policy.octo.random_weights import RandomCheckpoint, random_checkpoint
 from vla_bench.policy.precision import backend
 from vla_bench.policy.profile import Profile
 from vla_bench.policy.stopwatch import Stopwatch
@@ -98,8 +103,12 @@ class OctoPolicy:
         return to_commands(self.parts.scaling.unnormalise(normalised), self.parts.conventions)
 
     def profile(self) -> Profile:
-        """Return where the model computes, and in what."""
-        return Profile(str(self.parts.model.device), str(self.parts.model.dtype).removeprefix("torch."))
+        """Return what a call has to compute, and on CUDA the same policy without recorded passes."""
+        plain = None
+        if self.parts.passes.graphs is not None and self.parts.model.device.type == "cuda":
+            passes = Passes(self.parts.model, self.parts.head, None)
+            plain = OctoPolicy(replace(self.parts, passes=passes))
+        return profiling.describe(self.parts, plain)
 
     @torch.inference_mode()
     def _answer(self, batch: Sequence[History], seeds: Sequence[int]) -> list[Explanation]:
@@ -154,7 +163,7 @@ def build(card: Card, precision: str) -> OctoPolicy:
     conventions, numbers = read_conventions(card), backend(precision)
     device = pick_device(conventions.device)
     numbers.require(device)
-    parts = load(card, conventions, find(card, conventions), numbers, device)
+    parts = load(card, conventions, find(card, conventions, device), numbers, device)
     if parts.scaling.size != ARM_ACTION:
         raise ConventionError(
             f"{card.name}: the checkpoint's actions have {parts.scaling.size} numbers, "
@@ -163,12 +172,29 @@ def build(card: Card, precision: str) -> OctoPolicy:
     return OctoPolicy(parts)
 
 
-def find(card: Card, conventions: Conventions) -> Path:
-    """Return the folder of the checkpoint that the user or the card names.
+def find(card: Card, conventions: Conventions, device: torch.device) -> Checkpoint:
+    """Return the checkpoint that the user or the card names, or one that is made up.
 
     Raises:
         MissingDataError: It is not on this machine.
     """
+    if conventions.weights == "checkpoint":
+        return Checkpoint(_folder(card, conventions))
+    try:
+        folder = _folder(card, conventions)
+    except MissingDataError as error:
+        if conventions.checkpoint is not None:
+            raise
+        if conventions.architecture is None:
+            raise MissingDataError(
+                f"{card.source}: random weights need a checkpoint that says their sizes, or the option "
+                f"'architecture': {error}"
+            ) from error
+        return random_checkpoint(conventions.architecture, conventions.unnorm_key, device)
+    return RandomCheckpoint(folder, device, like=Checkpoint(folder))
+
+
+def _folder(card: Card, conventions: Conventions) -> Path:
     if conventions.checkpoint:
         return hub.named_folder(conventions.checkpoint, FILES)
     return hub.card_folder(card, FILES)

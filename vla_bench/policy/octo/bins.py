@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import torch
@@ -19,6 +20,20 @@ def edges(kind: Kind, count: int, low: float = 0.0, high: float = 1.0) -> Tensor
     return torch.special.ndtri(torch.linspace(EPSILON, 1 - EPSILON, count + 1, device="cpu"))
 
 
+@functools.cache
+def _edges_on(
+    kind: Kind, count: int, low: float, high: float, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """The edges where they are used; never dropped, because recorded passes read them where they are."""
+    return edges(kind, count, low, high).to(device, dtype)
+
+
+@functools.cache
+def centres_on(kind: Kind, count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The centres where they are used; never dropped, as the edges."""
+    return centres(kind, count).to(device, dtype)
+
+
 def centres(kind: Kind, count: int) -> Tensor:
     """(count,) float32 values that the bins of actions stand for."""
     borders = edges(kind, count)
@@ -27,7 +42,7 @@ def centres(kind: Kind, count: int) -> Tensor:
 
 def find(values: Tensor, kind: Kind, count: int, low: float, high: float) -> Tensor:
     """Numbers of any shape → their bins; what lies outside of all of them is in bin 0, as in the original."""
-    borders = edges(kind, count, low, high).to(values)
+    borders = _edges_on(kind, count, low, high, values.device, values.dtype)
     if kind == "uniform":
         values = values.clamp(low + EPSILON, high - EPSILON)
     inside = (values[..., None] < borders[1:]) & (values[..., None] >= borders[:-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -35,6 +36,26 @@ def tensors_of(folder: Path, config: OctoConfig) -> dict[str, StoredTensor]:
     if (folder / SINGLE).is_file():
         return safetensors_of(folder / SINGLE)
     return translate(flax_tensors(step_folder(folder)), config)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on this machine.
+
+    Attributes:
+        folder: With `config.json`, the statistics, the tokenizer, and the parameters.
+    """
+
+    folder: Path
+
+    def tensors(self, config: OctoConfig) -> dict[str, StoredTensor]:
+        """Return the parameters by our names; raises as `tensors_of`."""
+        return tensors_of(self.folder, config)
+
+    @property
+    def says(self) -> dict[str, str]:
+        """What a report should say of the weights."""
+        return {}
 
 
 def sizes_of(stored: Stored, config: OctoConfig, source: Path) -> Sizes:

@@ -53,6 +53,10 @@ class Conventions(FileModel):
         state: Whether the robot's state is an input: position, rotation vector and fingers, 8 numbers.
         task: What the model is told: the instruction, a picture of the goal, or both.
         goal: The model's camera → file with a picture of the goal.
+        passes: How model and head are computed; the actions are the same. `recorded`: as CUDA graphs, where
+            there is CUDA. `plain`: module by module.
+        weights: `random` makes up a checkpoint, for measuring speed.
+        architecture: Whose sizes a made-up checkpoint has where none is on this machine.
         choice: Of a head with bins: drawn by their probability, or the most likely.
         checkpoint: Folder or `owner/name[@revision]` that the user named instead of the card's.
         tokenizer: Folder or `owner/name[@revision]` with T5's tokenizer.json; else the checkpoint's folder
@@ -74,6 +78,9 @@ class Conventions(FileModel):
     task: Literal["language", "goal", "both"] = "language"
     goal: dict[str, Path] = Field(default_factory=dict)
     choice: Literal["draw", "most_likely"] = "draw"
+    passes: Literal["recorded", "plain"] = "recorded"
+    weights: Literal["checkpoint", "random"] = "checkpoint"
+    architecture: Literal["octo-small", "octo-base", "octo-small-1.5", "octo-base-1.5"] | None = None
     checkpoint: str | None = None
     tokenizer: str | None = None
     device: str = "auto"

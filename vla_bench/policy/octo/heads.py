@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vla_bench.policy.octo.bins import centres
+from vla_bench.policy.octo.bins import centres_on
 from vla_bench.policy.octo.diffusion import Schedule, ScoreNetwork, denoise
 from vla_bench.policy.octo.pooling import AttentionPooling
 from vla_bench.policy.octo.settings import Continuous, Diffusion, Discrete
@@ -115,7 +115,7 @@ class DiscreteHead(Head):
                        "pred_horizon": settings.action_horizon}.get(settings.token_per, one_each)  # fmt: skip
         super().__init__(settings, width, self.tokens)
         self.projection = nn.Linear(width, one_each // self.tokens * settings.vocab_size)
-        self.values = centres(settings.normalization_type, settings.vocab_size)
+        self._bins = settings.normalization_type, settings.vocab_size
 
     def draw(self, generator: np.random.Generator) -> NDArray[np.float32]:
         """(horizon, size) uniform numbers in [0, 1)."""
@@ -135,7 +135,7 @@ class DiscreteHead(Head):
         else:
             below = logits.double().softmax(-1).cumsum(-1)
             chosen = (below <= drawn[..., None]).sum(-1).clamp(max=logits.shape[-1] - 1)
-        return self.values.to(logits)[chosen]
+        return centres_on(*self._bins, logits.device, logits.dtype)[chosen]
 
 
 def build_head(settings: HeadSettings, width: int) -> Head:

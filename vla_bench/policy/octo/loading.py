@@ -11,13 +11,15 @@ from vla_bench.errors import ConventionError, DataError, MissingDataError, Unkno
 from vla_bench.policy import hub
 from vla_bench.policy.asking import read_picture
 from vla_bench.policy.cards import Card
-from vla_bench.policy.octo.checkpoint import load_octo, picture_px, sizes_of, tensors_of
+from vla_bench.policy.graphs import Graphs
+from vla_bench.policy.octo.checkpoint import Checkpoint, load_octo, picture_px, sizes_of
 from vla_bench.policy.octo.config import OctoConfig, read_config
 from vla_bench.policy.octo.conventions import Conventions
 from vla_bench.policy.octo.frames import Frame
 from vla_bench.policy.octo.instructions import Instructions
 from vla_bench.policy.octo.model import Sizes
 from vla_bench.policy.octo.parts import Parts, scalings
+from vla_bench.policy.octo.passes import Passes
 from vla_bench.policy.octo.scaling import read_statistics
 from vla_bench.policy.octo.sequence import OBSERVATION, TASK
 from vla_bench.policy.octo.settings import Discrete
@@ -32,7 +34,7 @@ TOKENIZERS = {name: f"google-t5/{name}" for name in ("t5-small", "t5-base", "t5-
 
 
 def load(
-    card: Card, conventions: Conventions, folder: Path, precision: Precision, device: torch.device
+    card: Card, conventions: Conventions, checkpoint: Checkpoint, precision: Precision, device: torch.device
 ) -> Parts:
     """Load a checkpoint; what is small and can be wrong comes before the weights.
 
@@ -42,6 +44,7 @@ def load(
         DataError: A file cannot be used.
         MissingCapabilityError: The kind of model is not implemented, or the machine lacks something.
     """
+    folder = checkpoint.folder
     config = read_config(folder)
     require_agreement(card, conventions, config, folder)
     window = conventions.window or config.window
@@ -57,7 +60,7 @@ def load(
         raise DataError(
             statistics.source, f"proprio has {state.size} numbers, the state of one arm {ARM_STATE}"
         )
-    stored = tensors_of(folder, config)
+    stored = checkpoint.tensors(config)
     sizes = sizes_of(stored, config, folder)
     for name in config.numbers if conventions.state else ():
         if sizes.tokens[OBSERVATION + name] != ARM_STATE:
@@ -78,10 +81,12 @@ def load(
         )
     model, head = load_octo(config, stored, folder, precision, device)
     report = describe({"": model, "head": head}, precision, device)
-    settings = {**report.settings, "head": "float32"}
+    settings = {**report.settings, "head": "float32", **checkpoint.says}
+    graphs = Graphs(device) if conventions.passes == "recorded" else None
     return Parts(
-        conventions=conventions, window=window, model=model, head=head, frames=frames, statistics=statistics,
-        scaling=scaling, state_scaling=state, goals=goals, report=replace(report, settings=settings),
+        conventions=conventions, window=window, model=model, head=head,
+        passes=Passes(model, head, graphs), frames=frames, statistics=statistics, scaling=scaling,
+        state_scaling=state, goals=goals, report=replace(report, settings=settings),
         instructions=None if tokenize is None else Instructions(model, tokenize),
     )  # fmt: skip
 

@@ -109,10 +109,21 @@ class Octo(nn.Module):
             groups.append(Group(TASK + name, tokens, inputs.has_text[:, None].expand(tokens.shape[:2])))
         return groups
 
-    def step_groups(self, inputs: Inputs, task: list[Group]) -> list[Group]:
-        """The tokens of every time step: observations, the task again in 1.5, and readouts."""
+    def look(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Tokenizer → (B, W, n, width) tokens of its observations, for those that there are."""
+        found = {}
+        for name in self.config.observations:
+            if name in inputs.pictures:
+                found[name] = self._placed(OBSERVATION + name, self._look(name, inputs))
+            elif name in inputs.numbers:
+                tokens = self._count(self.config.numbers[name], inputs.numbers[name])
+                found[name] = self._placed(OBSERVATION + name, tokens)
+        return found
+
+    def arranged(self, seen: Mapping[str, Tensor], inputs: Inputs, task: list[Group]) -> list[Group]:
+        """The groups of every time step: observations as `look` gives them, task again in 1.5, readouts."""
         batch, window = inputs.steps.shape
-        groups = [made for name in self.config.observations if (made := self._observed(name, inputs))]
+        groups = [self._observed(name, tokens, inputs) for name, tokens in seen.items()]
         if self.config.repeat_task:
             for group in task:
                 tokens = group.tokens[:, None].expand(-1, window, -1, -1)
@@ -125,17 +136,29 @@ class Octo(nn.Module):
             groups.append(Group(READOUT + name, tokens, tokens.new_ones(tokens.shape[:3], dtype=torch.bool)))
         return groups
 
+    def step_groups(self, inputs: Inputs, task: list[Group]) -> list[Group]:
+        """The tokens of every time step."""
+        return self.arranged(self.look(inputs), inputs, task)
+
+    def sequence(self, task: list[Group], steps: list[Group]) -> tuple[Tensor, Tensor]:
+        """All tokens in a row, (B, T, width), and what is added to their (B, 1, T, T) scores."""
+        bias = additive(attention_mask(task, steps, correct=self.config.correct_attention), self.dtype)
+        together = torch.cat([group.tokens for group in steps], dim=2).flatten(1, 2)
+        return torch.cat([*(group.tokens for group in task), together], dim=1), bias
+
+    def attend(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(B, T, width) through all blocks."""
+        for block in self.blocks:
+            x = block(x, bias)
+        return self.norm(x)
+
     def transform(self, task: list[Group], steps: list[Group]) -> dict[str, Group]:
         """Run the transformer; return every group with its tokens as they come out of it."""
         window = steps[0].tokens.shape[1]
         once = [group.tokens.shape[1] for group in task]
         each = [group.tokens.shape[2] for group in steps]
-        bias = additive(attention_mask(task, steps, correct=self.config.correct_attention), self.dtype)
-        together = torch.cat([group.tokens for group in steps], dim=2).flatten(1, 2)
-        x = torch.cat([*(group.tokens for group in task), together], dim=1)
-        for block in self.blocks:
-            x = block(x, bias)
-        *before, after = self.norm(x).split([*once, window * sum(each)], dim=1)
+        x = self.attend(*self.sequence(task, steps))
+        *before, after = x.split([*once, window * sum(each)], dim=1)
         parts = [*before, *after.unflatten(1, (window, -1)).split(each, dim=2)]
         found = {g.name: Group(g.name, t, g.mask) for g, t in zip([*task, *steps], parts, strict=True)}
         return found | _together(found)
@@ -145,28 +168,24 @@ class Octo(nn.Module):
         task = self.task_groups(inputs)
         return self.transform(task, self.step_groups(inputs, task))
 
-    def _observed(self, name: str, inputs: Inputs) -> Group | None:
-        """The tokens of a camera or of numbers; None where there is no observation for them."""
-        if name in self.config.cameras:
-            if name not in inputs.pictures:
-                return None
-            tokens, seen = self._look(name, inputs), inputs.seen.get(name)
-        elif name in inputs.numbers:
-            tokens, seen = self._count(self.config.numbers[name], inputs.numbers[name]), None
-        else:
-            return None
+    def _observed(self, name: str, tokens: Tensor, inputs: Inputs) -> Group:
+        """The tokens of a camera or of numbers as a group."""
+        seen = inputs.seen.get(name)
         real = inputs.steps if seen is None else inputs.steps & seen
-        tokens = self._placed(OBSERVATION + name, tokens)
         return Group(OBSERVATION + name, tokens, real[..., None].expand(tokens.shape[:3]))
 
-    def _look(self, name: str, inputs: Inputs) -> Tensor:
-        """(B, W, tokens, features) of a camera's pictures."""
+    def shown(self, name: str, inputs: Inputs) -> Tensor:
+        """(B × W, H, W, channels) uint8, what a camera's stem sees: pictures, and below them the goal's."""
         pictures = inputs.pictures[name]
         if self.config.cameras[name].task_stack_keys:
             goal = inputs.goals.get(name)
             goal = torch.zeros_like(pictures[:, 0]) if goal is None else goal
             pictures = torch.cat([pictures, goal[:, None].expand_as(pictures)], dim=-1)
-        return self.stems[name](pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
+        return pictures.flatten(0, 1)
+
+    def _look(self, name: str, inputs: Inputs) -> Tensor:
+        """(B, W, tokens, features) of a camera's pictures."""
+        return self.stems[name](self.shown(name, inputs)).unflatten(0, tuple(inputs.steps.shape))
 
     def _count(self, settings: Numbers, values: Tensor) -> Tensor:
         """(B, W, N) numbers → (B, W, N, features)."""

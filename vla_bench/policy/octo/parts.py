@@ -19,6 +19,7 @@ from vla_bench.policy.octo.frames import Frame
 from vla_bench.policy.octo.heads import Head
 from vla_bench.policy.octo.instructions import Instructions
 from vla_bench.policy.octo.model import Inputs, Octo
+from vla_bench.policy.octo.passes import Passes
 from vla_bench.policy.octo.scaling import Scaling, Statistics
 from vla_bench.policy.stopwatch import Stopwatch
 from vla_bench.types import Array, Image, Observation, PrecisionReport
@@ -34,6 +35,7 @@ class Parts:
         conventions: Of the card.
         window: Time steps that are looked at.
         model, head: With weights.
+        passes: How they are computed.
         frames: The model's camera → path of its pictures.
         statistics: By data set; `scaling` and `state_scaling` are those of one of them.
         scaling: Of the actions.
@@ -47,6 +49,7 @@ class Parts:
     window: int
     model: Octo
     head: Head
+    passes: Passes
     frames: Mapping[str, Frame]
     statistics: Statistics
     scaling: Scaling
@@ -124,18 +127,9 @@ class Parts:
         """(B, T, A) normalised actions; `drawn` are the (B, …) random numbers of the head."""
         told = self.told(inputs, texts)
         watch.mark("inference.text")
-        task = self.model.task_groups(told)
-        steps = self.model.step_groups(told, task)
-        watch.mark("inference.vision")
-        group = self.model.transform(task, steps)[self.head.reads]
-        watch.mark("inference.transformer")
-        noise = (
-            None
-            if self.conventions.choice == "most_likely"
-            else torch.from_numpy(drawn).to(group.tokens.device)
-        )
-        values = self.head(group.tokens[:, -1].float(), group.mask[:, -1], noise, self.scaling.size)
-        watch.mark("inference.head")
+        likely = self.conventions.choice == "most_likely"
+        noise = None if likely else torch.from_numpy(drawn).to(self.model.device)
+        values = self.passes(told, noise, self.scaling.size, watch)
         return values.double().cpu().numpy()
 
 

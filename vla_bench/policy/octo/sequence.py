@@ -40,24 +40,31 @@ def attention_mask(task: Sequence[Group], steps: Sequence[Group], *, correct: bo
         (B, 1, T, T) bool, rows attend to columns.
     """
     window = steps[0].tokens.shape[1]
-    rules = _rules(
+    valid = torch.cat([group.mask for group in task] + [_flat([group.mask for group in steps])], dim=1)
+    rules = _rules_on(
         tuple((group.name, group.tokens.shape[1]) for group in task),
         tuple((group.name, group.tokens.shape[2]) for group in steps),
         window,
         correct,
+        valid.device,
     )
-    valid = torch.cat([group.mask for group in task] + [_flat([group.mask for group in steps])], dim=1)
-    return torch.from_numpy(rules).to(valid.device)[None, None] & valid[:, None, None, :]
+    return rules[None, None] & valid[:, None, None, :]
 
 
 def _flat(masks: list[Tensor]) -> Tensor:
     return torch.cat(masks, dim=2).flatten(1)
 
 
-@functools.lru_cache(maxsize=32)
-def _rules(
-    task: tuple[tuple[str, int], ...], steps: tuple[tuple[str, int], ...], window: int, correct: bool
-) -> np.ndarray:
+_Counts = tuple[tuple[str, int], ...]
+
+
+@functools.cache
+def _rules_on(task: _Counts, steps: _Counts, window: int, correct: bool, device: torch.device) -> Tensor:
+    """The rules where they are used; never dropped, because recorded passes read them where they are."""
+    return torch.from_numpy(_rules(task, steps, window, correct)).to(device)
+
+
+def _rules(task: _Counts, steps: _Counts, window: int, correct: bool) -> np.ndarray:
     """(T, T) bool of the rules alone."""
     owners = [(name, -1) for name in _owners(task, correct)]
     owners += [(name, step) for step in range(window) for name in _owners(steps, correct)]

@@ -25,7 +25,7 @@ def describe(parts: Parts, prompts: Callable[[Sequence[Observation]], Prompts], 
         device=str(model.device),
         dtype=type_name(model.dtype),
         plain=plain,
-        work=lambda observations: work(parts, prompts(observations)),
+        work=lambda batch: work(parts, prompts([history[-1] for history in batch])),
         facts=parts.engine.facts,
     )
 
