@@ -10,13 +10,16 @@ from vla_bench.run.records.header import (
     read_header,
 )
 from vla_bench.run.records.lines import decode, encode
+from vla_bench.run.records.parquet import Compaction, compact, read_compaction
 from vla_bench.run.records.reader import Run, done_keys, read_run
 from vla_bench.run.records.schema import SCHEMA_VERSION, ErrorInfo, Inferences, Record
+from vla_bench.run.records.tail import last_record
 from vla_bench.run.records.writer import RecordWriter, open_run
 
 __all__ = [
     "SCHEMA_VERSION",
     "Assets",
+    "Compaction",
     "ErrorInfo",
     "ExpertRate",
     "Inferences",
@@ -27,10 +30,13 @@ __all__ = [
     "Run",
     "RunHeader",
     "Session",
+    "compact",
     "decode",
     "done_keys",
     "encode",
+    "last_record",
     "open_run",
+    "read_compaction",
     "read_header",
     "read_run",
 ]

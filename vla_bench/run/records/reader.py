@@ -1,20 +1,19 @@
-"""Reading a results folder, finished or not, damaged or not."""
+"""Reading a results folder: finished or not, damaged or not, compacted or not."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vla_bench.errors import DataError, VlaBenchError
+from vla_bench.run.records.files import Line, LineFile, Part, begins_with, record_files, supersedes
 from vla_bench.run.records.header import HEADER_FILE, RunHeader, read_header
-from vla_bench.run.records.lines import decode
+from vla_bench.run.records.parquet import EPISODES, Compacted, opened
 from vla_bench.run.records.schema import Record
-
-EPISODES_PATTERN = "episodes-*.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Run:
 
 
 def read_run(folder: str | Path) -> Run:
-    """Read a results folder, finished or not.
+    """Read a results folder, finished or not; what was compacted of it is read from there.
 
     A torn last line is dropped; a damaged one is reported and the rest kept. Of several records of one work
     item, the first that is no error counts, else the first.
@@ -46,45 +45,66 @@ def read_run(folder: str | Path) -> Run:
     """
     folder = Path(folder)
     header = read_header(folder)
-    problems: list[str] = []
-    by_key: dict[str, Record] = {}
-    total = 0
-    with _garbage_kept():
-        for path in sorted(folder.glob(EPISODES_PATTERN)):
-            for record in _read_lines(path, header.study_hash, problems):
-                total += 1
-                kept = by_key.setdefault(record.key, record)
-                if kept.status == "error" and record.status != "error":
-                    by_key[record.key] = record
-    records = tuple(sorted(by_key.values(), key=_order))
-    return Run(folder, header, records, tuple(problems), total - len(records))
+    with _garbage_kept(), opened(folder) as compacted:
+        return _read(folder, header, compacted)
 
 
 def done_keys(folder: str | Path) -> set[str]:
     """Keys of the work items that need not run again; an item that ended in an error does."""
-    if not (Path(folder) / HEADER_FILE).exists():
+    folder = Path(folder)
+    if not (folder / HEADER_FILE).exists():
         return set()
-    return {record.key for record in read_run(folder).records if record.status != "error"}
+    header = read_header(folder)
+    done: set[str] = set()
+    with opened(folder, (EPISODES,)) as compacted:
+        usable = _usable(folder, header, compacted)
+        if compacted and usable:
+            done = {key for file, key, status in compacted.statuses() if file in usable and status != "error"}
+    for path in record_files(folder):
+        lines = LineFile(path, header.study_hash, usable.get(path.name))
+        done |= {line.record.key for line in lines if line.record.status != "error"}
+    return done
 
 
-def _read_lines(path: Path, study_hash: str, problems: list[str]) -> Iterator[Record]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            where = f"{path.name}:{number}"
-            if not line.endswith(b"\n"):
-                problems.append(f"{where}: the last line is torn and was dropped; its episode runs again")
-                continue
-            try:
-                record = decode(line)
-            except ValueError as error:
-                problems.append(f"{where}: {error}; the other lines are kept")
-                continue
-            except VlaBenchError as error:
-                raise DataError(path, str(error), line=number) from error
-            if record.study_hash == study_hash:
-                yield record
-            else:
-                problems.append(f"{where}: belongs to study {record.study_hash[:8]}; not counted")
+def _read(folder: Path, header: RunHeader, compacted: Compacted | None) -> Run:
+    by_key: dict[str, Record] = {}
+    problems: list[str] = []
+    total = 0
+    for line in _lines(folder, header, compacted, problems):
+        total += 1
+        kept = by_key.setdefault(line.record.key, line.record)
+        if supersedes(line.record.status, kept.status):
+            by_key[line.record.key] = line.record
+    records = tuple(sorted(by_key.values(), key=_order))
+    return Run(folder, header, records, tuple(problems), total - len(records))
+
+
+def _usable(folder: Path, header: RunHeader, compacted: Compacted | None) -> dict[str, Part]:
+    """What of each file need not be read as lines, because it was compacted and has not changed."""
+    if compacted is None or compacted.compaction.study_hash != header.study_hash:
+        return {}
+    parts = compacted.compaction.parts
+    return {name: part for name, part in parts.items() if begins_with(folder / name, part)}
+
+
+def _lines(
+    folder: Path, header: RunHeader, compacted: Compacted | None, problems: list[str]
+) -> Iterator[Line]:
+    """All records in the order of files and lines, whichever way they are read."""
+    usable = _usable(folder, header, compacted)
+    known = compacted.lines() if compacted and usable else iter(())
+    groups = itertools.groupby(known, key=lambda line: line.file)
+    group = next(groups, None)
+    for path in record_files(folder):
+        while group is not None and group[0] < path.name:  # a file that is gone
+            group = next(groups, None)
+        if group is not None and group[0] == path.name:
+            if path.name in usable:
+                yield from group[1]
+            group = next(groups, None)
+        lines = LineFile(path, header.study_hash, usable.get(path.name))
+        yield from lines
+        problems += [*lines.problems, *([lines.torn] if lines.torn else [])]
 
 
 @contextlib.contextmanager

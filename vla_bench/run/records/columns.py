@@ -1,0 +1,171 @@
+"""Records as columns of Parquet, and back."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic_core import from_json
+
+from vla_bench.run.records.files import Line
+from vla_bench.run.records.schema import ErrorInfo, Inferences, Record
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SUCCESS = {"success": 1, "failure": 0, "error": None}
+CALLS = tuple(column.name for column in fields(Inferences))
+
+# Fields of a record that are columns as they are.
+_PLAIN = tuple(field.name for field in fields(Record) if field.name not in ("drawn", "error", "inferences"))
+_KINDS: Mapping[str, str] = {
+    "schema_version": "int32", "task_index": "int64", "seed": "int64", "init_state": "int64",
+    "chunk_executed": "int64", "steps": "int64", "ticks": "int64", "peak_device_memory_bytes": "uint64",
+    "success_any": "bool_", "success_last": "bool_", "score": "float64", "simulated_s": "float64",
+    "task_s": "float64", "wall_s": "float64", "policy_hz": "float64", "command_hz": "float64",
+    "jerk_m_s3": "float64", "path_length_m": "float64",
+}  # fmt: skip
+_BYTES = array("d").itemsize
+# The same few words in every row: read once each.
+_WORDS = {
+    "study_hash", "task_id", "suite", "stem", "task_axis", "split", "variation", "instruction", "policy",
+    "precision", "pacing", "latency", "status", "cause", "budget", "budget_ended", "fingerprint", "worker",
+}  # fmt: skip
+
+
+def episodes_schema() -> pa.Schema:
+    """Columns of `episodes.parquet`.
+
+    Those of a record (`drawn` as JSON), and: `success` (1, 0, or null for an error), `calls` (number of
+    inferences), and the `file` and `line` that the record stands in.
+    """
+    import pyarrow as pa
+
+    columns = [("file", pa.dictionary(pa.int32(), pa.string())), ("line", pa.int64())]
+    for name in _PLAIN:
+        columns.append((name, _arrow_type(name)))
+        if name == "status":
+            columns.append(("success", pa.int8()))
+    texts = ("drawn", "error_type", "error_message", "error_traceback")
+    columns += [*((name, pa.string()) for name in texts), ("calls", pa.int64())]
+    return pa.schema(columns)
+
+
+def inferences_schema() -> pa.Schema:
+    """Columns of `inferences.parquet`: one row a call, null where not measured; `row` is the episode's."""
+    import pyarrow as pa
+
+    whole = [("row", pa.int64()), ("key", pa.dictionary(pa.int32(), pa.string())), ("call", pa.int64())]
+    return pa.schema([*whole, *((name, pa.float64()) for name in CALLS)])
+
+
+def episodes_table(lines: Sequence[Line]) -> pa.Table:
+    """Rows of `episodes.parquet`."""
+    import pyarrow as pa
+
+    records = [line.record for line in lines]
+    made: dict[str, list[Any]] = {
+        "file": [line.file for line in lines],
+        "line": [line.number for line in lines],
+        "success": [SUCCESS[record.status] for record in records],
+        "drawn": [json.dumps(record.drawn, separators=(",", ":")) for record in records],
+        "calls": [_calls(record.inferences) for record in records],
+        **{name: [getattr(record, name) for record in records] for name in _PLAIN},
+    }
+    for name in ("type", "message", "traceback"):
+        made[f"error_{name}"] = [getattr(record.error, name, None) for record in records]
+    schema = episodes_schema()
+    return pa.table({name: pa.array(made[name], schema.field(name).type) for name in schema.names}, schema)
+
+
+def inferences_table(lines: Sequence[Line], first_row: int) -> pa.Table:
+    """Rows of `inferences.parquet` that belong to episodes from `first_row` on."""
+    import pyarrow as pa
+
+    counts = np.array([_calls(line.record.inferences) for line in lines], dtype=np.int64)
+    episode = np.repeat(np.arange(len(lines)), counts)
+    keys = pa.array([line.record.key for line in lines], pa.string())
+    call = np.arange(len(episode)) - np.repeat(np.cumsum(counts) - counts, counts)
+    made: dict[str, Any] = {
+        "row": pa.array(first_row + episode),
+        "key": pa.DictionaryArray.from_arrays(pa.array(episode, pa.int32()), keys),
+        "call": pa.array(call),
+    }
+    for name in CALLS:
+        columns = [getattr(line.record.inferences, name) for line in lines]
+        missing = np.repeat([len(column) == 0 for column in columns], counts)
+        values = np.full(len(episode), np.nan)
+        if not missing.all():
+            values[~missing] = np.frombuffer(b"".join(bytes(column) for column in columns if len(column)))
+        made[name] = pa.array(values, mask=missing)
+    schema = inferences_schema()
+    return pa.table({name: made[name] for name in schema.names}, schema)
+
+
+def lines_of(episodes: pa.Table, inferences: pa.Table) -> Iterator[Line]:
+    """Rows of `episodes.parquet`, and of `inferences.parquet` that belong to them, as records."""
+    columns = {name: values_of(episodes[name]) for name in _PLAIN}
+    columns["stages"] = [tuple(stages) for stages in columns["stages"]]
+    parts = [values_of(episodes[f"error_{name}"]) for name in ("type", "message", "traceback")]
+    rows = zip(
+        *columns.values(),
+        map(from_json, values_of(episodes["drawn"])),
+        [None if part[0] is None else ErrorInfo(*part) for part in zip(*parts, strict=True)],
+        _split(inferences, values_of(episodes["calls"])),
+        strict=True,
+    )
+    names = (*_PLAIN, "drawn", "error", "inferences")
+    places = zip(values_of(episodes["file"]), values_of(episodes["line"]), strict=True)
+    for (file, number), row in zip(places, rows, strict=True):
+        yield Line(file, number, Record(**dict(zip(names, row, strict=True))))
+
+
+def _split(inferences: pa.Table, counts: Sequence[int]) -> Iterator[Inferences]:
+    """The inferences of each episode, of which there are `counts`."""
+    sides: list[tuple[bytes, list[bool]]] = []
+    for name in CALLS:
+        column = inferences[name].to_numpy()  # NaN where nothing was measured
+        sides.append((column.tobytes(), (~np.isnan(column)).tolist()))
+    start = 0
+    for count in counts:
+        at, until = start * _BYTES, (start + count) * _BYTES
+        yield Inferences(
+            *[array("d", data[at:until]) if count and measured[start] else () for data, measured in sides]
+        )
+        start += count
+
+
+def values_of(column: pa.ChunkedArray) -> list[Any]:
+    """A column's values in Python's types; null is None."""
+    import pyarrow as pa
+
+    if column.null_count == len(column):
+        return [None] * len(column)
+    if pa.types.is_dictionary(column.type):
+        return [value for part in column.chunks for value in _looked_up(part)]
+    if column.null_count or pa.types.is_list(column.type):
+        return column.to_pylist()
+    return column.to_numpy().tolist()
+
+
+def _looked_up(part: pa.DictionaryArray) -> list[Any]:
+    words = [*part.dictionary.to_pylist(), None]
+    return [words[index] for index in part.indices.fill_null(len(words) - 1).to_numpy().tolist()]
+
+
+def _calls(inferences: Inferences) -> int:
+    return max(len(getattr(inferences, name)) for name in CALLS)
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    import pyarrow as pa
+
+    if name in _WORDS:
+        return pa.dictionary(pa.int32(), pa.string())
+    if name == "stages":
+        return pa.list_(pa.string())
+    return getattr(pa, _KINDS.get(name, "string"))()
