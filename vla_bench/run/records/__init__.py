@@ -1,5 +1,6 @@
 """Records of a run: their schema, their lines, the folder that holds them."""
 
+from vla_bench.run.records.comparable import incomparable
 from vla_bench.run.records.header import (
     Assets,
     ExpertRate,
@@ -34,6 +35,7 @@ __all__ = [
     "decode",
     "done_keys",
     "encode",
+    "incomparable",
     "last_record",
     "open_run",
     "read_compaction",

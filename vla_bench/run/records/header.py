@@ -38,10 +38,11 @@ class Session(FileModel):
         command: The command line.
         git_commit, git_dirty: Of the package's own checkout, if it lives in one.
         versions: Distribution name to version.
-        device: Where policies ran.
+        device: Where policies ran; `driver` is its driver's version, where it has one.
         assets: None where no suite needs any.
         fingerprint: Of golden frames and settled poses.
         loaded: One for each policy and precision that has numbers to be precise about.
+        checkpoints: Policy → file of its checkpoint → SHA-256; of every policy that was loaded from files.
     """
 
     started_at: str
@@ -52,10 +53,12 @@ class Session(FileModel):
     python: str
     platform: str
     device: str
+    driver: str | None = None
     gl_renderer: str | None = None
     assets: Assets | None = None
     fingerprint: str | None = None
     loaded: tuple[Loaded, ...] = ()
+    checkpoints: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 
 class ExpertRate(FileModel):

@@ -25,8 +25,8 @@ def runs_table(header: RunHeader, recorded: int) -> pa.Table:
         "study_name": header.study_name, "study_hash": header.study_hash, "plan_hash": header.plan_hash,
         "started_at": header.sessions[0].started_at, "continued_at": last.started_at,
         "command": " ".join(last.command), "git_commit": last.git_commit, "python": last.python,
-        "platform": last.platform, "device": last.device, "gl_renderer": last.gl_renderer,
-        "fingerprint": last.fingerprint, "versions": json.dumps(last.versions),
+        "platform": last.platform, "device": last.device, "driver": last.driver,
+        "gl_renderer": last.gl_renderer, "fingerprint": last.fingerprint, "versions": json.dumps(last.versions),
         "study": json.dumps(header.study), "header": header.model_dump_json(),
     }  # fmt: skip
     numbers = {

@@ -125,10 +125,11 @@ def opened(folder: Path, names: Sequence[str] = (EPISODES, INFERENCES)) -> Itera
     with contextlib.ExitStack() as stack:
         compaction = _read_metadata(folder / RUNS)
         files: dict[str, BinaryIO] = {}
-        for name in names if compaction else ():
+        digests = compaction.digests if compaction else {}
+        for name in names:
             with contextlib.suppress(OSError):
                 file = stack.enter_context((folder / name).open("rb"))
-                if hashlib.file_digest(file, "sha256").hexdigest() == compaction.digests.get(name):
+                if hashlib.file_digest(file, "sha256").hexdigest() == digests.get(name):
                     files[name] = file
         yield Compacted(compaction, files) if compaction and len(files) == len(names) else None
 
