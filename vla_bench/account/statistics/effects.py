@@ -1,0 +1,196 @@
+"""Effects of factors and of arms on success, with their interactions: a GEE whose groups are tasks.
+
+A logistic model of all episodes (Liang and Zeger 1986), exchangeable within a task. Its coefficients are odds
+ratios; what is returned are risk differences: the mean predicted rate of all episodes at one level minus that
+at another (standardisation; Localio, Margolis and Berlin 2007), errors by the delta method.
+
+Tasks are few. The covariance is the bias-reduced one of Mancl and DeRouen (2001), and the reference is
+Student's t with (tasks - coefficients) degrees of freedom (Li and Redden 2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from vla_bench.account.statistics.values import Estimate, Interval
+from vla_bench.errors import VlaBenchError
+from vla_bench.types import Array
+
+# Below this many tasks our simulations found more false findings than nominal, see docs/statistics.md.
+ENOUGH_TASKS = 10
+
+
+class NoModelError(VlaBenchError):
+    """Records to which this model cannot be fitted, with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One effect on the rate of success.
+
+    Attributes:
+        name: `factor=level`, or two of them joined by ` × ` for an interaction.
+        estimate: Risk difference to the factors' first levels; of an interaction, the difference of risk
+            differences.
+        p_value: Two-sided, Student's t.
+        warning: Why the type-I error may exceed the nominal one; "" if it should not.
+    """
+
+    name: str
+    estimate: Estimate
+    p_value: float
+    warning: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Design:
+    """Dummy-coded factors and their products: columns of 0 and 1 after the intercept."""
+
+    levels: Mapping[str, Sequence[str]]
+    interactions: Sequence[tuple[str, str]]
+
+    def matrix(self, rows: Mapping[str, Sequence[str]], n: int) -> Array:
+        """(n, columns) design of `rows`, factor → level of each row."""
+        dummies = {
+            name: [np.array([value == level for value in rows[name]], dtype=float) for level in own[1:]]
+            for name, own in self.levels.items()
+        }
+        columns = [np.ones(n), *(column for own in dummies.values() for column in own)]
+        for first, second in self.interactions:
+            columns += [a * b for a, b in product(dummies[first], dummies[second])]
+        return np.column_stack(columns)
+
+
+def gee_effects(
+    successes: Sequence[bool],
+    tasks: Sequence[Hashable],
+    factors: Mapping[str, Sequence[str]],
+    confidence: float,
+    *,
+    interactions: Sequence[tuple[str, str]] = (),
+) -> list[Effect]:
+    """Effects of every level against the first level of its factor, then of every interaction.
+
+    Args:
+        successes: Of every episode.
+        tasks: The task of every episode: outcomes of different tasks are taken for independent.
+        factors: Name → the level of every episode (an arm's precision, a variation's level, an axis).
+        confidence: Of the intervals.
+        interactions: Pairs of factors.
+
+    Raises:
+        NoModelError: Too few tasks; a level or a combination without successes or without failures, where
+            odds are infinite (the paired tests have no such limit); or levels that cannot be told apart.
+        ValueError: The lengths differ.
+    """
+    n = len(successes)
+    if any(len(values) != n for values in (tasks, *factors.values())):
+        raise ValueError(f"{n} outcomes, {len(tasks)} tasks, { ({f: len(v) for f, v in factors.items()}) }")
+    design = _Design({name: list(dict.fromkeys(own)) for name, own in factors.items()}, interactions)
+    y, x = np.asarray(successes, dtype=float), design.matrix(factors, n)
+    groups = list(dict.fromkeys(tasks))
+    _check(y, x, len(groups), factors, interactions)
+    coefficients, covariance = _fit(y, x, np.array([groups.index(task) for task in tasks]))
+
+    def mean_rate(**at: str) -> tuple[float, Array]:
+        """Mean predicted rate with some factors set for all episodes, and its gradient."""
+        rows = design.matrix({**factors, **{name: [level] * n for name, level in at.items()}}, n)
+        rate = 1 / (1 + np.exp(-rows @ coefficients))
+        return float(rate.mean()), (rate * (1 - rate)) @ rows / n
+
+    found = []
+    for name, terms in _contrasts(design):
+        rates = [(sign, *mean_rate(**at)) for sign, at in terms]
+        value = sum(sign * rate for sign, rate, _ in rates)
+        gradient = np.sum([sign * slope for sign, _, slope in rates], axis=0)
+        error = float(np.sqrt(gradient @ covariance @ gradient))
+        found.append(_effect(name, value, error, len(groups), x.shape[1], confidence))
+    return found
+
+
+def _contrasts(design: _Design) -> list[tuple[str, list[tuple[int, dict[str, str]]]]]:
+    """Every effect as signed sum of mean rates with factors set."""
+    found: list[tuple[str, list[tuple[int, dict[str, str]]]]] = [
+        (f"{name}={level}", [(1, {name: level}), (-1, {name: own[0]})])
+        for name, own in design.levels.items()
+        for level in own[1:]
+    ]
+    for first, second in design.interactions:
+        base, other = design.levels[first][0], design.levels[second][0]
+        for a, b in product(design.levels[first][1:], design.levels[second][1:]):
+            terms = [
+                (1, {first: a, second: b}), (-1, {first: a, second: other}),
+                (-1, {first: base, second: b}), (1, {first: base, second: other}),
+            ]  # fmt: skip
+            found.append((f"{first}={a} × {second}={b}", terms))
+    return found
+
+
+def _fit(y: Array, x: Array, groups: np.ndarray) -> tuple[Array, Array]:
+    """Coefficients and their bias-reduced covariance."""
+    import warnings
+
+    from statsmodels.genmod.cov_struct import Exchangeable
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_estimating_equations import GEE
+
+    order = np.argsort(groups, kind="stable")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # told by the check of convergence below
+        model = GEE(y[order], x[order], groups=groups[order], family=Binomial(), cov_struct=Exchangeable())
+        fitted: Any = model.fit(cov_type="bias_reduced")
+    coefficients, covariance = np.asarray(fitted.params), np.asarray(fitted.cov_params())
+    if not (np.all(np.isfinite(coefficients)) and np.all(np.isfinite(covariance))):
+        raise NoModelError("the model's estimating equations have no finite solution for these outcomes")
+    return coefficients, covariance
+
+
+def _effect(
+    name: str, value: float, error: float, tasks: int, coefficients: int, confidence: float
+) -> Effect:
+    from scipy.stats import t
+
+    freedom = tasks - coefficients
+    half = float(t.ppf((1 + confidence) / 2, freedom)) * error
+    method = f"GEE over {tasks} tasks, Mancl and DeRouen's covariance, t with {freedom} degrees of freedom"
+    warning = (
+        f"{tasks} tasks: below {ENOUGH_TASKS} false findings may be more frequent than said"
+        if tasks < ENOUGH_TASKS
+        else ""
+    )
+    p_value = 1.0 if error == 0 and value == 0 else float(2 * t.sf(abs(value) / max(error, 1e-300), freedom))
+    return Effect(
+        name, Estimate(float(value), Interval(value - half, value + half), method), p_value, warning
+    )
+
+
+def _check(
+    y: Array,
+    x: Array,
+    tasks: int,
+    factors: Mapping[str, Sequence[str]],
+    interactions: Sequence[tuple[str, str]],
+) -> None:
+    """Refuse what cannot be fitted, by name."""
+    if tasks <= x.shape[1]:
+        raise NoModelError(f"{tasks} tasks for {x.shape[1]} coefficients: there must be more tasks")
+    cells = [(name,) for name in factors] + list(interactions)
+    for names in cells:
+        rows = list(zip(*(factors[name] for name in names), strict=True))
+        for cell in dict.fromkeys(rows):
+            rate = y[[row == cell for row in rows]].mean()
+            if rate in (0.0, 1.0):
+                where = " with ".join(f"{n}={v}" for n, v in zip(names, cell, strict=True))
+                what = "successes" if rate == 0 else "failures"
+                raise NoModelError(
+                    f"{where} has no {what}: its odds are infinite; compare it by paired differences"
+                )
+    if np.linalg.matrix_rank(x) < x.shape[1]:
+        raise NoModelError(
+            f"the levels of {', '.join(factors)} always go together: no way to tell them apart"
+        )
