@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from vla_bench.run.executors import Executor
 from vla_bench.run.plan import Plan, make_plan
 from vla_bench.run.provenance import describe_session, header_of
 from vla_bench.run.records import Record, read_run
@@ -20,9 +21,11 @@ def plan_of(**keys: Any) -> Plan:
     return make_plan(load_study(**keys))
 
 
-def run(plan: Plan, folder: Path, on_record: OnRecord = lambda record: None) -> tuple[Record, ...]:
+def run(
+    plan: Plan, folder: Path, on_record: OnRecord = lambda record: None, executor: Executor | None = None
+) -> tuple[Record, ...]:
     """Run a plan and return all records of its folder."""
-    run_plan(plan, folder, header_of(plan, describe_session(["test"], fingerprint="f")), on_record)
+    run_plan(plan, folder, header_of(plan, describe_session(["test"], fingerprint="f")), on_record, executor)
     return read_run(folder).records
 
 

@@ -40,6 +40,11 @@ BudgetText = Annotated[str | None, typer.Option("--budget", help="steps:N, time:
 VideoChoice = Annotated[
     str | None, typer.Option("--video", help="none, failures, all, or the first N of an arm.")
 ]
+ExecutorName = Annotated[str | None, typer.Option("--executor", help="serial, process, ray or slurm.")]
+Patience = Annotated[
+    float, typer.Option(min=1, help="Seconds without progress after which an episode's process is ended.")
+]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Simulators side by side.")]
 
 
 @app.command()
@@ -73,15 +78,18 @@ def run(
     latency: Latencies = None, vary: Vary = None, uncertified: Uncertified = False, episodes: Episodes = None,
     first_episode: FirstEpisode = None, resample: Resample = False, budget: BudgetText = None,
     video: VideoChoice = None, out: OutputDir = None,
+    executor: ExecutorName = None, workers: Workers = 1, patience: Patience = 600.0,
 ) -> None:  # fmt: skip
     """Run a study, or continue it; the same command again runs what is missing."""
     from vla_bench.run.display import run_with_progress
+    from vla_bench.run.executors import Means, make_executor
     from vla_bench.run.plan import make_plan
 
     made = make_plan(_study(locals()))
+    means = Means(workers, patience)
     _print_left_out(made.study)
     folder = out or Path("results") / made.study.folder_name
-    finished = run_with_progress(made, folder, sys.argv)
+    finished = run_with_progress(made, folder, sys.argv, make_executor(executor, means))
     print(f"vla-bench report {folder}")
     if not finished:
         raise typer.Exit(130)

@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from vla_bench.run.executors import Executor
 from vla_bench.run.plan import Plan
 from vla_bench.run.provenance import header_of
 from vla_bench.run.records import Record, done_keys, read_header
@@ -23,7 +24,9 @@ from vla_bench.run.runner import run_plan
 from vla_bench.run.session import begin_session
 
 
-def run_with_progress(plan: Plan, folder: Path, command: Sequence[str]) -> bool:
+def run_with_progress(
+    plan: Plan, folder: Path, command: Sequence[str], executor: Executor | None = None
+) -> bool:
     """Run a plan in the foreground; returns whether it was finished.
 
     Raises:
@@ -55,7 +58,7 @@ def run_with_progress(plan: Plan, folder: Path, command: Sequence[str]) -> bool:
                 progress.console.print(f"error in {record.episode.key}, {arm}: {record.error.message}")
 
         try:
-            run_plan(plan, folder, header, show)
+            run_plan(plan, folder, header, show, executor)
         except KeyboardInterrupt:
             progress.stop()
             console.print(f"stopped; {_totals(counts)}; the same command continues")

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from vla_bench.run.executors import Executor, Serial
+from vla_bench.run.executors import Executor, Means, make_executor
 from vla_bench.run.executors.units import units_of
 from vla_bench.run.plan import Plan
 from vla_bench.run.preparation import Preparation
@@ -43,7 +43,8 @@ def run_plan(
     done = done_keys(folder)
     units = units_of(item for item in plan.items if item.key not in done)
     count = 0
-    with contextlib.closing((executor or Serial()).run(job, units, policies)) as records:
+    executor = executor or make_executor(None, Means())
+    with contextlib.closing(executor.run(job, units, policies, lambda item: True)) as records:
         for record in records:
             on_record(record)
             count += 1

@@ -97,6 +97,15 @@ class Stage:
         self._job, self._policies, self._worker = job, policies, worker
         self._scene = Scene()
         self._sources: dict[Arm, LatencySource] = {}
+        self._count = 0
+        self._playing: tuple[int, Rollout | None] | None = None  # how many items before, and the rollout
+
+    def progress(self) -> tuple[int, int, int] | None:
+        """Something that changes while an item is played, else None; any thread may ask."""
+        if self._playing is None:
+            return None
+        count, run = self._playing
+        return (count, 0, 0) if run is None else (count, run.ticks, run.steps)
 
     def play(self, item: WorkItem) -> Record:
         """Play one item.
@@ -105,8 +114,14 @@ class Stage:
         the run.
         """
         started = now()
+        self._count += 1
+        self._playing = (self._count, None)
+        try:
+            outcome = self._outcome(item)
+        finally:
+            self._playing = None
         return Record.of(
-            **self._outcome(item), arm=item.arm, episode=item.episode, task=item.task(),
+            **outcome, arm=item.arm, episode=item.episode, task=item.task(),
             study_hash=self._job.study.hash, key=item.key, worker=self._worker, started_at=started,
             fingerprint=self._job.fingerprint,
         )  # fmt: skip
@@ -130,6 +145,7 @@ class Stage:
             chunk_executed=item.arm.chunk_executed or read_card(item.arm.policy).chunk_executed,
             delays=self._source(item.arm).delays(item.episode.key),
         )
+        self._playing = (self._count, run)
         if job.study.phase == "drawn":
             run.phase_ticks = phase_ticks(item.episode.key, run.ticks_per_step)
         if item.key in job.filmed:

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
+from vla_bench.errors import MissingCapabilityError
+from vla_bench.run.executors import Means
 from vla_bench.run.executors.units import Unit
+from vla_bench.run.plan import WorkItem
 from vla_bench.run.records import Record, RecordWriter
 from vla_bench.run.stage import Job, Policies, Stage
 
 
 class Serial:
-    """One worker, which is this process."""
+    """One worker, which is this process.
 
-    def run(self, job: Job, units: Sequence[Unit], policies: Policies) -> Generator[Record]:
+    Raises:
+        MissingCapabilityError: Several are wanted.
+    """
+
+    def __init__(self, means: Means) -> None:
+        if means.workers != 1:
+            raise MissingCapabilityError(
+                f"executor 'serial' is one worker, {means.workers} are asked for: --executor process"
+            )
+
+    def run(
+        self, job: Job, units: Sequence[Unit], policies: Policies, needed: Callable[[WorkItem], bool]
+    ) -> Generator[Record]:
         """Play units in their order; see `Executor`."""
         with contextlib.closing(Stage(job, policies)) as stage, RecordWriter(job.folder) as writer:
             for unit in units:
-                for item in unit.items:
+                for item in filter(needed, unit.items):
                     record = stage.play(item)
                     writer.append(record)
                     yield record

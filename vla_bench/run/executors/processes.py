@@ -1,0 +1,127 @@
+"""Workers as processes of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+from collections.abc import Callable, Generator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import cast
+
+from vla_bench.errors import VlaBenchError
+from vla_bench.run.executors import Means
+from vla_bench.run.executors.crew import Crew, Died, Event, Failed, Finished, Hand
+from vla_bench.run.executors.memory import require_memory
+from vla_bench.run.executors.units import Unit
+from vla_bench.run.executors.watchdog import last_words
+from vla_bench.run.executors.worker import (
+    Worker,
+    leave_signals_to_main,
+    log_of,
+    one_thread_each,
+)
+from vla_bench.run.plan import WorkItem
+from vla_bench.run.records import Record
+from vla_bench.run.stage import Job, Policies
+
+_POLL_S = 1.0
+
+
+class Processes:
+    """Several workers on this machine.
+
+    Args:
+        means: How many, and how patient.
+        prefix: Before the numbers that are the workers' names.
+    """
+
+    def __init__(self, means: Means, prefix: str = "") -> None:
+        self._workers, self._patience_s, self._prefix = means.workers, means.patience_s, prefix
+
+    def run(
+        self, job: Job, units: Sequence[Unit], policies: Policies, needed: Callable[[WorkItem], bool]
+    ) -> Generator[Record]:
+        """Play units; see `Executor`.
+
+        Raises:
+            MissingCapabilityError: This machine has not memory enough for so many workers.
+        """
+        require_memory(self._workers)
+        names = [f"{self._prefix}{number}" for number in range(self._workers)]
+        yield from Crew(job, names, _Local(job, self._patience_s), needed).play(units)
+
+
+class _Local:
+    """Spawns processes: one that was forked would share an OpenGL context that does not survive it."""
+
+    def __init__(self, job: Job, patience_s: float) -> None:
+        self._job, self._patience_s = job, patience_s
+        self._context = multiprocessing.get_context("spawn")
+        one_thread_each()
+
+    def hire(self, name: str) -> Hand:
+        ours, theirs = self._context.Pipe()
+        arguments = (theirs, self._job, name, self._patience_s)
+        process = self._context.Process(target=_work, args=arguments, name=f"worker {name}", daemon=True)
+        process.start()
+        theirs.close()
+        return _Process(name, process, ours, self._job)
+
+    def events(self, hands: Sequence[Hand]) -> list[tuple[Hand, Event]]:
+        by_connection = {hand.connection: hand for hand in cast(Sequence[_Process], hands)}
+        ready = wait(list(by_connection), timeout=_POLL_S)
+        return [(hand, hand.hear()) for hand in (by_connection[cast(Connection, c)] for c in ready)]
+
+
+class _Process:
+    def __init__(self, name: str, process: BaseProcess, connection: Connection, job: Job) -> None:
+        self.name, self.connection = name, connection
+        self._process, self._job = process, job
+
+    def give(self, unit: Unit) -> None:
+        with contextlib.suppress(OSError):  # it is gone, which its next event says
+            self.connection.send(unit)
+
+    def hear(self) -> Event:
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            return Died(_how(self._process.exitcode, last_words(log_of(self._job.folder, self.name))))
+
+    def dismiss(self) -> None:
+        with contextlib.suppress(OSError):
+            self.connection.send(None)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+def _how(code: int | None, words: str) -> str:
+    """How a process ended, in words."""
+    said = f": {words}" if words else ""
+    if code is not None and code < 0:
+        return f"by {signal.Signals(-code).name}{said}"
+    return f"with exit status {code}{said}"
+
+
+def _work(connection: Connection, job: Job, name: str, patience_s: float) -> None:
+    """The main function of a worker."""
+    leave_signals_to_main()
+    try:
+        with Worker(job, name, patience_s) as worker:
+            while (unit := connection.recv()) is not None:
+                for record in worker.play(unit):
+                    connection.send(record)
+                    if connection.poll():  # nobody speaks to a worker that plays but to dismiss it
+                        connection.send(Finished())
+                        return
+                connection.send(Finished())
+    except VlaBenchError as error:
+        connection.send(Failed(str(error)))
+    except (EOFError, BrokenPipeError):
+        return  # the main process is gone

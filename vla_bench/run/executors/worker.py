@@ -1,0 +1,90 @@
+"""What a worker does: plays units, writes its records, and is watched while it does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+from vla_bench.errors import VlaBenchError
+from vla_bench.run.executors.units import Unit
+from vla_bench.run.executors.watchdog import Watchdog
+from vla_bench.run.records import Record, RecordWriter
+from vla_bench.run.stage import Job, Policies, Stage
+
+PATIENCE_S = 600.0
+_TAKE_OVER_S = 10.0  # how long the file of a worker that died may stay locked
+LOGS = "workers"
+
+
+class Worker:
+    """Plays units for a run; a context.
+
+    Args:
+        job: What is played.
+        name: Of its file of records.
+        patience_s: How long an episode may make no progress before the process is ended.
+
+    Raises:
+        VlaBenchError: Its file of records cannot be written.
+    """
+
+    def __init__(self, job: Job, name: str, patience_s: float = PATIENCE_S) -> None:
+        self._stage = Stage(job, Policies(), name)
+        self._closing = contextlib.ExitStack()
+        self._closing.callback(self._stage.close)
+        self._writer = self._closing.enter_context(_take_over(job.folder, name))
+        self._closing.enter_context(Watchdog(self._stage.progress, patience_s, log_of(job.folder, name)))
+
+    def play(self, unit: Unit) -> Generator[Record]:
+        """Play the items of a unit, and yield each record when it is on the disk.
+
+        Raises:
+            VlaBenchError: A record cannot be written.
+        """
+        for item in unit.items:
+            record = self._stage.play(item)
+            self._writer.append(record)
+            yield record
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+
+def log_of(folder: Path, name: str) -> Path:
+    """Where a worker's last words are."""
+    return folder / LOGS / f"{name}.log"
+
+
+def leave_signals_to_main() -> None:
+    """Ctrl-C goes to every process of a terminal: only the main one decides. Nobody outlives it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def one_thread_each() -> None:
+    """Workers fill the processors by their number: software rendering and linear algebra get one each."""
+    for variable in ("LP_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
+
+def _take_over(folder: Path, name: str) -> RecordWriter:
+    """The writer of a worker; one of that name that has just died may still hold the file."""
+    deadline = time.monotonic() + _TAKE_OVER_S
+    while True:
+        try:
+            return RecordWriter(folder, name)
+        except VlaBenchError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
