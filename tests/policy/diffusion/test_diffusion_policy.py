@@ -123,7 +123,7 @@ def test_the_card_may_take_fewer_steps_and_no_fresh_noise(policy, official, card
     write_card(cards, "ddim", official, {"sampler": "ddim", "steps": 5})
     other = load_policy("ddim")
     assert other.parts.design.diffusion.sampler == "ddim"
-    assert len(other._schedule.steps) == 5
+    assert len(other.parts.passes.schedule.steps) == 5
     assert not np.array_equal(other.act(history(0)).actions, policy.act(history(0)).actions)
     write_card(cards, "many", official, {"steps": 50})
     with pytest.raises(ConventionError, match="steps is 50, the checkpoint's schedule has 10"):

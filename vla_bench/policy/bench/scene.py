@@ -11,12 +11,8 @@ from vla_bench.types import Observation
 
 INSTRUCTION = "put the carrot on the plate"
 # numbers of proprioception, by robosuite's names
-PROPRIO = {
-    "robot0_eef_pos": 3,
-    "robot0_eef_quat": 4,
-    "robot0_gripper_qpos": 2,
-    "robot0_joint_pos": 7,
-}
+_OF_A_ROBOT = {"eef_pos": 3, "eef_quat": 4, "gripper_qpos": 2, "joint_pos": 7}
+PROPRIO = {f"robot{i}_{name}": size for i in range(2) for name, size in _OF_A_ROBOT.items()}
 
 
 def histories(spec: PolicySpec, batch: int, scene: int) -> list[list[Observation]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +16,26 @@ from vla_bench.policy import hub
 from vla_bench.policy.base import Explanation, PolicySpec
 from vla_bench.policy.cards import Card
 from vla_bench.policy.devices import pick_device
+from vla_bench.policy.diffusion import profiling
 from vla_bench.policy.diffusion.checkpoint import Trained
-from vla_bench.policy.diffusion.conventions import Conventions, agreed, read_conventions, to_commands, vector
-from vla_bench.policy.diffusion.design import CameraInput, Design
+from vla_bench.policy.diffusion.conventions import Conventions, agreed, read_conventions, to_commands
+from vla_bench.policy.diffusion.design import Design
 from vla_bench.policy.diffusion.language import DistilBert
 from vla_bench.policy.diffusion.lerobot import read_lerobot
 from vla_bench.policy.diffusion.model import NOT_QUANTISED, DiffusionNet
 from vla_bench.policy.diffusion.native import read_native
 from vla_bench.policy.diffusion.official import read_official
-from vla_bench.policy.diffusion.scaling import Scaling
+from vla_bench.policy.diffusion.parts import History, Parts
+from vla_bench.policy.diffusion.passes import Passes
+from vla_bench.policy.diffusion.random_weights import made_up, with_drawn_weights
 from vla_bench.policy.diffusion.schedule import Schedule
+from vla_bench.policy.graphs import Graphs
 from vla_bench.policy.precision import backend
 from vla_bench.policy.profile import Profile
 from vla_bench.policy.quantization.loading import load, quantise
 from vla_bench.policy.quantization.report import describe
 from vla_bench.policy.stopwatch import Stopwatch
-from vla_bench.types import ActionChunk, Observation, PrecisionReport
+from vla_bench.types import ActionChunk
 
 READERS: Mapping[str, Callable[[Path], Trained]] = {
     "official": read_official, "lerobot": read_lerobot, "vla_bench": read_native,
@@ -40,28 +44,6 @@ _UNITS = {
     "delta_pose": "those of the controller: 1 is 0.05 m or 0.5 rad",
     "absolute_rot6d": "m, two rows of a rotation matrix",
 }
-History = Sequence[Observation]
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """A loaded checkpoint, what stands around it, and its conventions.
-
-    Attributes:
-        conventions: Of the card.
-        design: With the card's sampler.
-        net: With weights.
-        scalings: By the keys of the inputs, and `action`.
-        encode: Instructions → numbers, where that is not a part of the network.
-        precision_report: What the precision came to.
-    """
-
-    conventions: Conventions
-    design: Design
-    net: DiffusionNet
-    scalings: Mapping[str, Scaling]
-    encode: DistilBert | None = None
-    precision_report: PrecisionReport | None = None
 
 
 class DiffusionPolicy:
@@ -75,13 +57,11 @@ class DiffusionPolicy:
 
     def __init__(self, parts: Parts) -> None:
         conventions, design = parts.conventions, parts.design
-        self.parts, self._schedule = parts, Schedule(design.diffusion)
-        self.precision_report = parts.precision_report
-        self._names = {each.key: conventions.proprio[each.key] for each in design.numbers}
+        self.parts, self.precision_report = parts, parts.precision_report
         self.spec = PolicySpec(
             cameras=tuple(conventions.cameras[each.key] for each in design.cameras),
             image_px=design.cameras[0].size if design.cameras else (256, 256),
-            proprio=tuple(dict.fromkeys(name for names in self._names.values() for name in names)),
+            proprio=tuple(dict.fromkeys(name for names in parts.names.values() for name in names)),
             history=design.history,
             history_stride_s=1 / conventions.control_hz,
             action_size=7 * design.action_size // conventions.action_form.size,
@@ -108,20 +88,23 @@ class DiffusionPolicy:
         return self._answer([observations], [self._seed])[0]
 
     def profile(self) -> Profile:
-        """Return where it computes, and in what."""
-        net = self.parts.net
-        return Profile(device=str(net.device), dtype=str(net.dtype).removeprefix("torch."))
+        """Return what a call has to compute, and on CUDA the same policy without recorded passes."""
+        parts, plain = self.parts, None
+        if parts.passes.graphs is not None and parts.net.device.type == "cuda":
+            passes = Passes(parts.net, parts.passes.schedule, None)
+            plain = DiffusionPolicy(replace(parts, passes=passes))
+        return profiling.describe(parts, plain)
 
     @torch.inference_mode()
     def _answer(self, batch: Sequence[History], seeds: Sequence[int]) -> list[Explanation]:
         parts, watch = self.parts, Stopwatch(self.parts.net.device)
-        observations = self._prepared(batch)
+        observations = parts.prepared(batch)
         noise = self._noise(batch, seeds)
         texts = [history[-1].instruction for history in batch]
         watch.mark("preprocess")
-        condition = parts.net.condition(observations, texts, parts.encode)
+        condition = parts.condition(observations, texts)
         watch.mark("inference.vision")
-        predicted = parts.net.denoise(condition, noise, self._schedule)[:, parts.design.history - 1 :]
+        predicted = parts.passes.denoise(condition, noise)[:, parts.design.history - 1 :]
         watch.mark("inference.denoise")
         physical = parts.scalings["action"].unnormalise(predicted).double().cpu().numpy()
         normalised = predicted.double().cpu().numpy()
@@ -133,66 +116,17 @@ class DiffusionPolicy:
             for i, each in enumerate(commands)
         ]
 
-    def _prepared(self, batch: Sequence[History]) -> dict[str, Tensor]:
-        """Key → (B × history, …), normalised, in float32."""
-        for history in batch:
-            if len(history) != self.spec.history:
-                raise ConventionError(
-                    f"the policy takes {self.spec.history} observations at a time, found {len(history)}"
-                )
-        seen = [observation for history in batch for observation in history]
-        return {each.key: self._input(seen, each.key, each) for each in self.parts.design.inputs}
-
-    def _input(self, seen: Sequence[Observation], key: str, each: object) -> Tensor:
-        conventions, scaling, device = self.parts.conventions, self.parts.scalings[key], self.parts.net.device
-        if isinstance(each, CameraInput):
-            name = conventions.cameras[key]
-            stacked = np.stack([_picture(observation, name, each.size) for observation in seen])
-            stacked = stacked[:, :, ::-1] if conventions.mirrored else stacked
-            pictures = torch.from_numpy(np.ascontiguousarray(stacked)).to(device).float() / 255
-            return _scaled_channels(pictures.permute(0, 3, 1, 2), scaling)
-        rows = np.stack(
-            [vector(observation, self._names[key], conventions.rotation_vectors) for observation in seen]
-        )
-        size = next(numbers.size for numbers in self.parts.design.numbers if numbers.key == key)
-        if rows.shape[1] != size:
-            raise ConventionError(
-                f"the checkpoint's {key!r} has {size} numbers, {' and '.join(self._names[key])} have "
-                f"{rows.shape[1]}"
-            )
-        return scaling.normalise(torch.from_numpy(rows).float().to(device))
-
-    def _noise(self, batch: Sequence[History], seeds: Sequence[int]) -> list[Tensor]:
-        """`draws` arrays (B, horizon, A)."""
+    def _noise(self, batch: Sequence[History], seeds: Sequence[int]) -> Tensor:
+        """(draws, B, horizon, A)."""
         design = self.parts.design
-        shape = (self._schedule.draws, design.horizon, design.action_size)
+        shape = (self.parts.passes.schedule.draws, design.horizon, design.action_size)
         drawn = [
             seeding.generator("policy", "diffusion", seed, history[-1].time_ns).standard_normal(
                 shape, np.float32
             )
             for history, seed in zip(batch, seeds, strict=True)
         ]
-        return list(torch.from_numpy(np.stack(drawn, axis=1)).to(self.parts.net.device))
-
-
-def _picture(observation: Observation, name: str, size: tuple[int, int]) -> np.ndarray:
-    if name not in observation.images:
-        found = ", ".join(observation.images) or "none"
-        raise ConventionError(f"camera {name!r} is not in the observation; it has {found}")
-    picture = np.asarray(observation.images[name])
-    if picture.shape != (*size, 3) or picture.dtype != np.uint8:
-        raise ConventionError(
-            f"camera {name!r} has {picture.dtype} of shape {picture.shape}, the policy takes uint8 of shape "
-            f"{(*size, 3)}"
-        )
-    return picture
-
-
-def _scaled_channels(pictures: Tensor, scaling: Scaling) -> Tensor:
-    """Scale (N, 3, H, W): the numbers of a scaling are one for all, one a channel, or stand for (3, 1, 1)."""
-    if len(scaling.shape) == 1 and scaling.shape[0] == 3:
-        return scaling.normalise(pictures.movedim(1, -1)).movedim(-1, 1)
-    return scaling.normalise(pictures)
+        return torch.from_numpy(np.stack(drawn, axis=1)).to(self.parts.net.device)
 
 
 def build(card: Card, precision: str) -> DiffusionPolicy:
@@ -207,7 +141,7 @@ def build(card: Card, precision: str) -> DiffusionPolicy:
     conventions, numbers = read_conventions(card), backend(precision)
     device = pick_device(conventions.device)
     numbers.require(device)
-    trained = READERS[conventions.format](find(card, conventions))
+    trained = read(card, conventions, device)
     design = agreed(card, conventions, trained)
     encode = _text_encoder(card, conventions, design)
     net = DiffusionNet.on_meta(design)
@@ -216,7 +150,35 @@ def build(card: Card, precision: str) -> DiffusionPolicy:
     if encode is not None:
         quantise(encode.to(numbers.dtype), numbers, device=device)
     report = describe(modules, numbers, device)
-    return DiffusionPolicy(Parts(conventions, design, net, trained.scalings, encode, report))
+    if conventions.weights == "random":
+        report = replace(report, settings={**report.settings, "weights": "random"})
+    graphs = Graphs(device) if conventions.passes == "recorded" else None
+    passes = Passes(net, Schedule(design.diffusion), graphs)
+    return DiffusionPolicy(Parts(conventions, design, net, passes, trained.scalings, encode, report))
+
+
+def read(card: Card, conventions: Conventions, device: torch.device) -> Trained:
+    """Read the checkpoint that the user or the card names, or make one up.
+
+    Raises:
+        MissingDataError: It is not on this machine.
+        DataError, MissingCapabilityError, ConventionError: It cannot be used.
+    """
+    reader = READERS[conventions.format]
+    if conventions.weights == "checkpoint":
+        return reader(find(card, conventions))
+    try:
+        path = find(card, conventions)
+    except MissingDataError as error:
+        if conventions.checkpoint is not None:
+            raise
+        if conventions.design is None:
+            raise MissingDataError(
+                f"{card.source}: random weights need a checkpoint that says what it is made of, or the "
+                f"option 'design': {error}"
+            ) from error
+        return made_up(conventions.design, card.source, device)
+    return with_drawn_weights(reader(path), device)
 
 
 def _text_encoder(card: Card, conventions: Conventions, design: Design) -> DistilBert | None:

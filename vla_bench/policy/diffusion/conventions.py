@@ -37,6 +37,10 @@ class Conventions(FileModel):
             `unit_closes`: the reverse.
         control_hz: Frequency of the actions and observations in the training data.
         sampler, steps: How noise is taken out, where not as the checkpoint says.
+        passes: How the network is computed; the actions are the same. `recorded`: as CUDA graphs, where
+            there is CUDA. `plain`: module by module.
+        weights: `random` makes up a checkpoint, for measuring speed.
+        design: What a made-up checkpoint is made of where none is on this machine; nothing else uses it.
         text_encoder: Folder or `owner/name[@revision]` of the DistilBERT that the policy was trained with.
         checkpoint: File, folder or `owner/name[@revision]` that the user named instead of the card's.
         device: `auto` takes a GPU where there is one.
@@ -52,6 +56,9 @@ class Conventions(FileModel):
     control_hz: float = Field(gt=0, allow_inf_nan=False)
     sampler: Literal["ddpm", "ddim"] | None = None
     steps: PositiveInt | None = None
+    passes: Literal["recorded", "plain"] = "recorded"
+    weights: Literal["checkpoint", "random"] = "checkpoint"
+    design: Design | None = None
     text_encoder: str | None = None
     checkpoint: str | None = None
     device: str = "auto"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import torch
@@ -12,6 +13,14 @@ from vla_bench.policy.diffusion.design import CHANNELS, CameraInput, Design, Siz
 from vla_bench.policy.diffusion.resnet import ResNet
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@functools.cache
+def _imagenet(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(3, 1, 1) mean and deviation where they are used; never dropped: recorded passes read them there."""
+    with torch.inference_mode(False):  # training uses them too
+        mean, std = (torch.tensor(values, device=device, dtype=dtype)[:, None, None] for values in IMAGENET)
+    return mean, std
 
 
 class PictureEncoder(nn.Module):
@@ -67,9 +76,7 @@ class ObservationEncoder(nn.Module):
 
     def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
         """Key → (N, 3, H, W) or (N, size), normalised → (N, features)."""
-        pictures = [self._prepared(observations[each.key], each) for each in self._inputs
-                    if isinstance(each, CameraInput)]  # fmt: skip
-        seen = iter(self._seen(pictures))
+        seen = iter(self.see(self.prepared(observations)))
         return torch.cat(
             [
                 next(seen) if isinstance(each, CameraInput) else observations[each.key]
@@ -78,7 +85,16 @@ class ObservationEncoder(nn.Module):
             dim=-1,
         )
 
-    def _seen(self, pictures: list[Tensor]) -> list[Tensor]:
+    def prepared(self, observations: Mapping[str, Tensor]) -> list[Tensor]:
+        """Key → (N, 3, H, W), normalised → what the networks see of each camera."""
+        return [
+            self._prepared(observations[each.key], each)
+            for each in self._inputs
+            if isinstance(each, CameraInput)
+        ]
+
+    def see(self, pictures: list[Tensor]) -> list[Tensor]:
+        """(N, 3, height, width) of each camera → (N, features) of each."""
         if self._vision.shared and pictures:
             return list(self.cameras[0](torch.cat(pictures)).chunk(len(pictures)))
         return [encode(each) for encode, each in zip(self.cameras, pictures, strict=True)]
@@ -91,6 +107,6 @@ class ObservationEncoder(nn.Module):
         if camera.crop is not None:
             pictures = cut_middle(pictures, camera.crop)
         if self._vision.imagenet:
-            mean, std = (pictures.new_tensor(values)[:, None, None] for values in IMAGENET)
+            mean, std = _imagenet(pictures.device, pictures.dtype)
             pictures = (pictures - mean) / std
         return pictures

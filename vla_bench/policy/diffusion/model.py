@@ -61,7 +61,10 @@ class DiffusionNet(nn.Module):
         self, observations: Mapping[str, Tensor], texts: Sequence[str], encode: EncodeText | None = None
     ) -> Tensor:
         """Return the (B, condition) numbers that B histories and their instructions become."""
-        features = self.features(observations)
+        return self.told(self.features(observations), texts, encode)
+
+    def told(self, features: Tensor, texts: Sequence[str], encode: EncodeText | None = None) -> Tensor:
+        """(B, history × features) and B instructions → (B, condition)."""
         encode = getattr(self, "language", encode)
         if self.design.language is None or encode is None:
             return features
