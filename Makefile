@@ -11,7 +11,7 @@ install: $(VENV)/.installed gl
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("vla-bench needs Python 3.11 to 3.13, this is " + sys.version.split()[0]) if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,openvla,octo,diffusion,quantization,robosuite,interop]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,openvla,octo,diffusion,quantization,query,robosuite,interop]'
 	# asks for numpy < 2, and works without
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps openpi-client
 	touch $@

@@ -25,6 +25,7 @@ from vla_bench.cli import (
     offline,
     reports,
     serving,
+    store,
     studies,
     things,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "offline",
     "reports",
     "serving",
+    "store",
     "studies",
     "things",
 ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import numpy as np
 from pydantic_core import from_json
@@ -22,30 +22,25 @@ CALLS = tuple(column.name for column in fields(Inferences))
 
 # Fields of a record that are columns as they are.
 _PLAIN = tuple(field.name for field in fields(Record) if field.name not in ("drawn", "error", "inferences"))
-_KINDS: Mapping[str, str] = {
-    "schema_version": "int32", "task_index": "int64", "seed": "int64", "init_state": "int64",
-    "chunk_executed": "int64", "steps": "int64", "ticks": "int64", "peak_device_memory_bytes": "uint64",
-    "success_any": "bool_", "success_last": "bool_", "score": "float64", "simulated_s": "float64",
-    "task_s": "float64", "wall_s": "float64", "policy_hz": "float64", "command_hz": "float64",
-    "jerk_m_s3": "float64", "path_length_m": "float64",
-}  # fmt: skip
+_TYPES = get_type_hints(Record)
 _BYTES = array("d").itemsize
 # The same few words in every row: read once each.
-_WORDS = {
-    "study_hash", "task_id", "suite", "stem", "task_axis", "split", "variation", "instruction", "policy",
-    "precision", "pacing", "latency", "status", "cause", "budget", "budget_ended", "fingerprint", "worker",
-}  # fmt: skip
+WORDS = (
+    "file", "study_hash", "task_id", "suite", "stem", "task_axis", "split", "variation", "instruction",
+    "policy", "precision", "pacing", "latency", "status", "cause", "budget", "budget_ended", "fingerprint",
+    "worker",
+)  # fmt: skip
 
 
 def episodes_schema() -> pa.Schema:
     """Columns of `episodes.parquet`.
 
-    Those of a record (`drawn` as JSON), and: `success` (1, 0, or null for an error), `calls` (number of
-    inferences), and the `file` and `line` that the record stands in.
+    Those of a record (`drawn` as JSON), and: its `row` here, the `file` and `line` that it stands in,
+    `success` (1, 0, or null for an error), `calls` (number of inferences).
     """
     import pyarrow as pa
 
-    columns = [("file", pa.dictionary(pa.int32(), pa.string())), ("line", pa.int64())]
+    columns = [("row", pa.int64()), ("file", pa.string()), ("line", pa.int64())]
     for name in _PLAIN:
         columns.append((name, _arrow_type(name)))
         if name == "status":
@@ -59,16 +54,17 @@ def inferences_schema() -> pa.Schema:
     """Columns of `inferences.parquet`: one row a call, null where not measured; `row` is the episode's."""
     import pyarrow as pa
 
-    whole = [("row", pa.int64()), ("key", pa.dictionary(pa.int32(), pa.string())), ("call", pa.int64())]
+    whole = [("row", pa.int64()), ("key", pa.string()), ("call", pa.int64())]
     return pa.schema([*whole, *((name, pa.float64()) for name in CALLS)])
 
 
-def episodes_table(lines: Sequence[Line]) -> pa.Table:
-    """Rows of `episodes.parquet`."""
+def episodes_table(lines: Sequence[Line], first_row: int) -> pa.Table:
+    """Rows of `episodes.parquet` from `first_row` on."""
     import pyarrow as pa
 
     records = [line.record for line in lines]
-    made: dict[str, list[Any]] = {
+    made: dict[str, Sequence[Any]] = {
+        "row": range(first_row, first_row + len(lines)),
         "file": [line.file for line in lines],
         "line": [line.number for line in lines],
         "success": [SUCCESS[record.status] for record in records],
@@ -92,7 +88,7 @@ def inferences_table(lines: Sequence[Line], first_row: int) -> pa.Table:
     call = np.arange(len(episode)) - np.repeat(np.cumsum(counts) - counts, counts)
     made: dict[str, Any] = {
         "row": pa.array(first_row + episode),
-        "key": pa.DictionaryArray.from_arrays(pa.array(episode, pa.int32()), keys),
+        "key": keys.take(pa.array(episode)),
         "call": pa.array(call),
     }
     for name in CALLS:
@@ -162,10 +158,32 @@ def _calls(inferences: Inferences) -> int:
 
 
 def _arrow_type(name: str) -> pa.DataType:
+    """Type of a record's column, by the annotation of its field; what is no number is text."""
     import pyarrow as pa
 
-    if name in _WORDS:
-        return pa.dictionary(pa.int32(), pa.string())
-    if name == "stages":
-        return pa.list_(pa.string())
-    return getattr(pa, _KINDS.get(name, "string"))()
+    special = {
+        "schema_version": pa.int64(),
+        "peak_device_memory_bytes": pa.uint64(),
+        "stages": pa.list_(pa.string()),
+    }
+    numbers = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+    kinds = get_args(_TYPES[name]) or (_TYPES[name],)
+    found = (numbers[kind] for kind in kinds if isinstance(kind, type) and kind in numbers)
+    return special.get(name) or next(found, pa.string())
+
+
+def steps_schema() -> pa.Schema:
+    """Columns of `steps.parquet`: one row a policy period of a recorded episode.
+
+    `time_s` is when it began. `state` is what was observed then; `action` the last command that the robot was
+    given until its end, and `fresh` whether that was within it; `score` and `success` are those at its end.
+    """
+    import pyarrow as pa
+
+    numbers = pa.list_(pa.float32())
+    return pa.schema(
+        [
+            ("key", pa.string()), ("step", pa.int64()), ("time_s", pa.float64()), ("state", numbers),
+            ("action", numbers), ("fresh", pa.bool_()), ("score", pa.float32()), ("success", pa.bool_()),
+        ]
+    )  # fmt: skip

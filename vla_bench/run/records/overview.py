@@ -26,8 +26,9 @@ def runs_table(header: RunHeader, recorded: int) -> pa.Table:
         "started_at": header.sessions[0].started_at, "continued_at": last.started_at,
         "command": " ".join(last.command), "git_commit": last.git_commit, "python": last.python,
         "platform": last.platform, "device": last.device, "driver": last.driver,
-        "gl_renderer": last.gl_renderer, "fingerprint": last.fingerprint, "versions": json.dumps(last.versions),
-        "study": json.dumps(header.study), "header": header.model_dump_json(),
+        "gl_renderer": last.gl_renderer, "fingerprint": last.fingerprint,
+        "versions": json.dumps(last.versions), "study": json.dumps(header.study),
+        "header": header.model_dump_json(),
     }  # fmt: skip
     numbers = {
         "schema_version": header.schema_version, "planned": header.planned, "recorded": recorded,

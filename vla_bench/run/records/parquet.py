@@ -27,6 +27,7 @@ from vla_bench.run.records.header import RunHeader, read_header
 from vla_bench.run.records.overview import runs_table
 
 RUNS, EPISODES, INFERENCES = FILES = ("runs.parquet", "episodes.parquet", "inferences.parquet")
+STEPS = "steps.parquet"  # written where steps were recorded
 _KEY = "vla_bench"
 _BATCH = 4096  # records in memory at a time, and in a row group
 
@@ -35,12 +36,14 @@ class Compaction(FileModel):
     """What is in the Parquet files of a folder.
 
     Attributes:
+        columns: Names of all; those of another version of vla-bench are others.
         parts: What was compacted of each file of lines.
         superseded: Rows of `episodes.parquet` in whose place another record of the same work item counts.
         digests: SHA-256 of `episodes.parquet` and `inferences.parquet`.
     """
 
     compaction_version: Literal[1] = 1
+    columns: tuple[str, ...]
     study_hash: str
     parts: dict[str, Part]
     superseded: tuple[int, ...] = ()
@@ -104,7 +107,8 @@ class Compacted:
         """Yield the records, file by file and line by line."""
         import pyarrow.parquet as pq
 
-        episodes, calls = (pq.ParquetFile(self._files[name]) for name in (EPISODES, INFERENCES))
+        episodes = pq.ParquetFile(self._files[EPISODES], read_dictionary=list(columns.WORDS))
+        calls = pq.ParquetFile(self._files[INFERENCES])
         for group in range(episodes.num_row_groups):
             said = calls.read_row_group(group, columns=list(columns.CALLS))
             yield from columns.lines_of(episodes.read_row_group(group), said)
@@ -113,7 +117,8 @@ class Compacted:
         """Yield file, key and status of the records; nothing else is read."""
         import pyarrow.parquet as pq
 
-        names, episodes = ["file", "key", "status"], pq.ParquetFile(self._files[EPISODES])
+        names = ["file", "key", "status"]
+        episodes = pq.ParquetFile(self._files[EPISODES], read_dictionary=list(columns.WORDS))
         for group in range(episodes.num_row_groups):
             table = episodes.read_row_group(group, columns=names)
             yield from zip(*(columns.values_of(table[name]) for name in names), strict=True)
@@ -145,9 +150,14 @@ def _read_metadata(path: Path) -> Compaction | None:
         checksum, _, body = text.partition(b" ")
         if int(checksum, 16) != zlib.crc32(body):
             return None
-        return Compaction.model_validate_json(body)
+        found = Compaction.model_validate_json(body)
     except (OSError, pa.ArrowException, KeyError, ValueError):  # damaged, or of another version
         return None
+    return found if found.columns == _columns() else None
+
+
+def _columns() -> tuple[str, ...]:
+    return (*columns.episodes_schema().names, *columns.inferences_schema().names)
 
 
 def _write(folder: Path, header: RunHeader, drafts: dict[str, Path]) -> Compaction:
@@ -161,10 +171,11 @@ def _write(folder: Path, header: RunHeader, drafts: dict[str, Path]) -> Compacti
     ):
         lines = itertools.chain.from_iterable(files.values())
         while batch := list(itertools.islice(lines, _BATCH)):
-            episodes.write_table(columns.episodes_table(batch))
+            episodes.write_table(columns.episodes_table(batch, counted.rows))
             calls.write_table(columns.inferences_table(batch, counted.rows), row_group_size=1 << 30)
             counted.add(batch)
     made = Compaction(
+        columns=_columns(),
         study_hash=header.study_hash,
         parts={name: file.part() for name, file in files.items()},
         superseded=tuple(sorted(counted.superseded)),
