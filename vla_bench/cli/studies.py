@@ -56,11 +56,12 @@ def plan(
     video: VideoChoice = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Print what a run would do, without running it."""
+    from vla_bench.run import power
     from vla_bench.run.plan import make_plan
 
     made = make_plan(_study(locals()))
     if as_json:
-        print(json.dumps(made.to_json(), indent=2))
+        print(json.dumps({**made.to_json(), "power": power.to_json(made)}, indent=2))
         return
     print(f"Study {made.study.folder_name}: {len(made.items)} episodes to run")
     print_rows(made.summary(), as_json=False)
@@ -69,6 +70,7 @@ def plan(
         print_rows(made.variations(), as_json=False)
         for reason in dict.fromkeys(f"left out of {o.task_id}: {o.reason}" for o in made.omitted):
             print(reason)
+    power.show(made, lambda rows: print_rows(rows, as_json=False))
 
 
 @app.command()

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,8 @@ class WorkItem:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A study and its work items: task by task, and all arms of an episode one after the other.
+
+    Where the study stops once it has decided, suite by suite in rounds of one episode of every task.
 
     `omitted` are variations that the study's patterns name and that do not apply.
     """
@@ -142,9 +144,12 @@ def make_plan(study: Study) -> Plan:
     varied, omitted = vary(study, tasks, problems)
     for suite in suites.values():
         _check_episodes(study, suite, problems)
+    if study.statistics.stop == "decided" and len(study.arms) < 2:
+        problems.append('statistics.stop = "decided" compares arms, and it has one')
     if problems:
         raise PlanError(study, list(dict.fromkeys(problems)))
-    return Plan(study, tuple(_items(study, varied)), omitted)
+    items = _items(study, varied)
+    return Plan(study, tuple(items if study.statistics.stop == "never" else _in_rounds(items)), omitted)
 
 
 def _tasks(study: Study, problems: list[str]) -> list[tuple[Suite, str]]:
@@ -214,6 +219,23 @@ def _items(study: Study, tasks: Varied) -> Iterator[WorkItem]:
                 for arm in arms:
                     timing = _timing(study, arm, suite, files[arm.latency])
                     yield WorkItem(arm, episode, budget, _key(arm, episode, budget, suite, timing))
+
+
+def _in_rounds(items: Iterable[WorkItem]) -> list[WorkItem]:
+    """The items of every suite in rounds, so that all tasks have had equally many episodes when it stops."""
+    items = list(items)
+    suites = list(dict.fromkeys(_suite_of(item) for item in items))
+
+    def place(item: WorkItem) -> tuple[int, int]:
+        episode = item.episode
+        index = episode.seed if episode.init_state is None else episode.init_state
+        return suites.index(_suite_of(item)), index or 0
+
+    return sorted(items, key=place)
+
+
+def _suite_of(item: WorkItem) -> str:
+    return item.episode.task_id.partition("/")[0]
 
 
 def _episode(suite: Suite, stem: str, variation: str, index: int) -> Episode:

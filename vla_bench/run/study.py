@@ -45,10 +45,18 @@ class Outputs(FileModel):
 
 
 class Statistics(FileModel):
-    """How rates are reported; fixed before the run, and part of the hash."""
+    """How rates are reported; fixed before the run, and part of the hash.
+
+    Attributes:
+        interval: Of a rate.
+        confidence: Of intervals; 1 - confidence is the level of tests.
+        stop: Whether episodes are left out once a test that may be looked at any time has decided every
+            comparison that they take part in (`run.stopping`).
+    """
 
     interval: Literal["wilson"] = "wilson"
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    stop: Literal["never", "decided"] = "never"
 
 
 class CrossedTable(FileModel):
@@ -139,6 +147,8 @@ class Study(FileModel):
         for key in LATER_KEYS:  # a study that does not use them is the study that it was before they came
             if getattr(self, key) == type(self).model_fields[key].default:
                 del content[key]
+        if self.statistics.stop == "never":  # for the same reason
+            del content["statistics"]["stop"]
         content["arms"] = [arm.key for arm in self.arms]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
