@@ -61,3 +61,18 @@ def test_clearance_passes_over_what_stands_between_and_ignores_the_rest():
     load = np.array([[0.02, 0.0, -0.05]])
     assert clearance(start, end, tower, load) > 0.35
     assert clearance(start, end, tower + np.array([0.0, 0.3, 0.0]), load) == pytest.approx(0.1)
+
+
+def test_a_share_of_the_step_is_asked_for_but_all_of_the_drift(arm, make_state, make_solid):
+    state = make_state(make_solid("thing", [((0, 0, 0.02), (0.02, 0.02, 0.02))]))
+    drift = np.array([0.008, 0.0, 0.0])
+    near = Pose(state.grip_pos + np.array([0.01, 0.0, 0.0]), state.grip_mat)
+    whole, half = (servo(Motion(near, OPEN), state, arm, 0.2, eagerness)[0] for eagerness in (1.0, 0.5))
+    assert half == pytest.approx(whole / 2)
+    carried = servo(
+        Motion(Pose(state.grip_pos + drift, state.grip_mat), OPEN, drift=drift), state, arm, 0.2, 0.5
+    )
+    assert carried[0] == pytest.approx(0.008 / 0.05), "where it is right, it goes with the target"
+    np.testing.assert_array_equal(
+        servo(Motion(near, OPEN, drift=drift), state, arm, 0.2), servo(Motion(near, OPEN), state, arm, 0.2)
+    )

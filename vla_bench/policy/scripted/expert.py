@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from pydantic import Field
+
+from vla_bench.config import FileModel, parse
 from vla_bench.errors import ConventionError
 from vla_bench.policy.base import PolicySpec
 from vla_bench.policy.cards import Card
@@ -27,12 +31,26 @@ SKILLS: dict[str, type[Skill]] = {
 }
 
 
+class Manner(FileModel):
+    """Options of an expert's card.
+
+    Attributes:
+        eagerness: Share of its usual step towards a goal; see `motion.servo`.
+        period_s: Counts time in its own answers, each so long: then it waits for its fingers as many answers
+            as at that rate, however slowly they come. None: it counts simulated time.
+    """
+
+    eagerness: float = Field(default=1.0, gt=0, le=1)
+    period_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
 class Expert:
     """Reaches the goal from the snapshot that comes with each observation."""
 
     spec = PolicySpec(privileged=True)
 
     def __init__(self, card: Card, precision: str) -> None:
+        self._manner = parse(Manner, card.options, card.source, at="options")
         self.reset("", 0)
 
     def reset(self, instruction: str, seed: int) -> None:
@@ -41,19 +59,23 @@ class Expert:
         self._skill: Skill | None = None
         self._arm: Arm | None = None
         self._before: WorldState | None = None
+        self._answers = 0
 
     def act(self, observations: Sequence[Observation]) -> ActionChunk:
         """Return one action."""
         state = observations[-1].state
         if state is None:
             raise ConventionError("the expert needs Observation.state: its spec says privileged")
+        if self._manner.period_s is not None:
+            state = replace(state, time_ns=round(self._answers * self._manner.period_s * 1e9))
+        self._answers += 1
         if self._arm is None:
             self._arm = Arm(state)
         before, self._before = self._before, state
         period = 0.05 if before is None else (state.time_ns - before.time_ns) * 1e-9
         world = World(state, self._clouds, before)
         motion = self._motion(world, self._arm)
-        return ActionChunk(servo(motion, state, self._arm, max(period, 0.02))[None])
+        return ActionChunk(servo(motion, state, self._arm, max(period, 0.02), self._manner.eagerness)[None])
 
     def _motion(self, world: World, arm: Arm) -> Motion:
         """Go on with the present skill; else begin with the first literal that leaves something to do."""

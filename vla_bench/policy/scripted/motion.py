@@ -36,11 +36,13 @@ class Motion:
         pose: Where the grip frame shall go.
         grip: −1 opens, +1 closes.
         speed: Largest action in [0, 1].
+        drift: (3,) how far (m) the pose moves by itself in a period; None: not at all.
     """
 
     pose: Pose
     grip: float
     speed: float = 1.0
+    drift: Array | None = None
 
 
 class Reach(Protocol):
@@ -63,14 +65,18 @@ class Reach(Protocol):
         ...
 
 
-def servo(motion: Motion, state: WorldState, arm: Reach, period_s: float) -> Array:
+def servo(motion: Motion, state: WorldState, arm: Reach, period_s: float, eagerness: float = 1.0) -> Array:
     """(7,) action that moves towards the wanted pose.
 
     The controller is a critically damped spring, τ = 1/12 s, that is re-aimed once a period: short periods
-    bear twice the error, long ones a third more, without overshoot.
+    bear twice the error, long ones a third more, without overshoot. That takes for granted that the arm is
+    still where it was seen. An action that comes a whole period late is added to the one before it: it must
+    ask for less than the error, or the arm swings; so it does with an `eagerness` below 1. What is small of
+    the error must not be small of the drift, or the arm falls behind.
     """
-    gain = 1.2 + 0.8 * float(np.clip((0.2 - period_s) / 0.15, 0.0, 1.0))
-    shift = _shorten(gain * (motion.pose.pos - state.grip_pos) / STEP_M, motion.speed)
+    gain = eagerness * (1.2 + 0.8 * float(np.clip((0.2 - period_s) / 0.15, 0.0, 1.0)))
+    drift = 0.0 if motion.drift is None else max(0.0, 1.0 - gain) * motion.drift
+    shift = _shorten((gain * (motion.pose.pos - state.grip_pos) + drift) / STEP_M, motion.speed)
     turn = _shorten(gain * rotation_vector(motion.pose.mat @ state.grip_mat.T) / STEP_RAD, 0.6 * motion.speed)
     aim = arm.brake(state.grip_pos, state.grip_pos + STEP_M * shift, state.grip_mat)
     shift = _shorten((aim - state.grip_pos) / STEP_M, 1.0)

@@ -91,7 +91,7 @@ class Taking(Skill):
         if self._stalled(world, distance + 0.1 * angle) or self._elapsed_s(world) > _PATIENCE_S:
             return self._give_up(world)
         over = clearance(state.grip_pos, ahead.pos, world.others(), np.zeros((0, 3)))
-        return Motion(approach(ahead, state, over, self._arm), OPEN)
+        return Motion(approach(ahead, state, over, self._arm), OPEN, drift=ahead.pos - goal.pos)
 
     def _close(self, world: World) -> Motion | None:
         assert self._hold is not None
@@ -104,6 +104,8 @@ class Taking(Skill):
         # What only the fingers push is not followed: it would be chased away.
         if self._rides and world.moves(self._name):
             self._closing = self._hold.pose(*world.ahead(self._name))
+            drift = self._closing.pos - self._hold.pose(thing.pos, thing.mat).pos
+            return Motion(self._closing, CLOSE, drift=drift)
         return Motion(self._closing, CLOSE)
 
     def _give_up(self, world: World) -> Motion | None:
