@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 
 from vla_bench.errors import MissingDataError
@@ -15,6 +18,36 @@ _REPOSITORY = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 FILES = ("*.json", "*.safetensors", "*checkpoint*.pt", "lora_adapter/*")
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A checkpoint's folder, and patterns of its files that are read."""
+
+    folder: Path
+    files: tuple[str, ...]
+
+
+_taken: ContextVar[list[Taken] | None] = ContextVar("taken", default=None)
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[list[Taken]]:
+    """Note every checkpoint that is handed out inside the block, so that a run can say what it used."""
+    found: list[Taken] = []
+    token = _taken.set(found)
+    try:
+        yield found
+    finally:
+        _taken.reset(token)
+
+
+def take(folder: Path, files: Sequence[str]) -> Path:
+    """Hand out a checkpoint's folder; `files` are patterns of what is read of it."""
+    taken, now = _taken.get(), Taken(folder, tuple(files))
+    if taken is not None and now not in taken:
+        taken.append(now)
+    return folder
+
+
 def named_folder(named: str, files: Sequence[str] = FILES) -> Path:
     """Return the folder that the user named, or fetch the repository `owner/name[@revision]` of the hub.
 
@@ -24,7 +57,7 @@ def named_folder(named: str, files: Sequence[str] = FILES) -> Path:
         MissingDataError: It is neither, or it cannot be fetched.
     """
     if Path(named).expanduser().is_dir():
-        return Path(named).expanduser()
+        return take(Path(named).expanduser(), files)
     repository = _REPOSITORY.fullmatch(named)
     if repository is None:
         raise MissingDataError(f"{named}: no such folder, and not owner/name[@revision] of a hub repository")
@@ -42,7 +75,7 @@ def card_folder(card: Card, files: Sequence[str] = FILES) -> Path:
         folder = card.source.parent / Path(checkpoint.folder).expanduser()
         if not folder.is_dir():
             raise MissingDataError(f"{card.source}: checkpoint.folder {folder} does not exist")
-        return folder
+        return take(folder, files)
     if checkpoint.repo is None:
         raise MissingDataError(f"{card.source}: names neither checkpoint.folder nor checkpoint.repo")
     return fetched_folder(checkpoint.repo, checkpoint.revision, files)
@@ -72,4 +105,4 @@ def _snapshot(repo: str, revision: str | None, files: Sequence[str], *, fetch: b
         raise MissingDataError(f"checkpoint {repo} is not on this machine; {how}") from error
     except (HfHubHTTPError, OSError) as error:
         raise MissingDataError(f"checkpoint {repo} cannot be fetched: {error}") from error
-    return Path(found)
+    return take(Path(found), files)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import vla_bench
 from vla_bench import catalog
@@ -181,6 +183,30 @@ def git_state() -> tuple[str | None, bool | None]:
 def _git(root: Path, *arguments: str) -> str:
     call = ["git", "-C", str(root), *arguments]
     return subprocess.run(call, check=True, capture_output=True, text=True, timeout=30).stdout
+
+
+def device_used(names: Iterable[str]) -> dict[str, Any]:
+    """Fields of a session that the device of its policies decides, given torch's names of devices.
+
+    Empty where nothing computes on a GPU; what computes on one has loaded torch before.
+    """
+    graphics = sorted({name for name in names if name.startswith("cuda")})
+    if not graphics:
+        return {}
+    import torch
+
+    devices = dict.fromkeys(torch.cuda.get_device_name(name) for name in graphics)
+    versions = {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
+    return {"device": ", ".join(devices), "driver": driver_version(), "versions": versions}
+
+
+def driver_version(path: Path = Path("/proc/driver/nvidia/version")) -> str | None:
+    """Version of the GPU's kernel module, as it says it; None without one."""
+    try:
+        found = re.search(r"Kernel Module.*?\s(\d+(\.\d+)+)", path.read_text())
+    except OSError:
+        return None
+    return found[1] if found else None
 
 
 def processor_name() -> str:

@@ -206,7 +206,8 @@ def find(card: Card, conventions: Conventions) -> Path:
     if named is not None and Path(named).expanduser().is_file():
         if conventions.format != "official":
             raise DataError(named, f"is a file; checkpoints of format {conventions.format!r} are folders")
-        return Path(named).expanduser()
+        file = Path(named).expanduser()
+        return hub.take(file.parent, (file.name,)) / file.name
     if named is None and card.checkpoint.url is not None:
         raise MissingDataError(
             f"{card.source}: its checkpoint is published at {card.checkpoint.url}; fetch it and name the "
@@ -219,4 +220,4 @@ def find(card: Card, conventions: Conventions) -> Path:
     if len(files) != 1:
         found = ", ".join(file.name for file in files) or "none"
         raise DataError(folder, f"expected one .ckpt file, found {found}; name one: {card.name}:FILE")
-    return files[0]
+    return hub.take(folder, (files[0].name,)) / files[0].name
