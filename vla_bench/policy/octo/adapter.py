@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vla_bench import seeding
 from vla_bench.errors import ConventionError, MissingDataError
@@ -129,15 +130,21 @@ class OctoPolicy:
     def _values(self, histories: Sequence[History], seeds: Sequence[int]) -> Array:
         """(B, T, A) normalised actions for histories of one length."""
         inputs = self.parts.prepare(histories)
-        newest = [history[-1] for history in histories]
-        # by the time, not by the number of calls: no other episode and no repeated question changes it
-        streams = [
-            seeding.generator("policy", "octo", seed, seen.time_ns)
-            for seed, seen in zip(seeds, newest, strict=True)
-        ]
-        drawn = np.stack([self.parts.head.draw(stream) for stream in streams])
+        drawn = self._noise(histories, seeds)
         self._watch.mark("preprocess")
-        return self.parts.answer(inputs, [seen.instruction for seen in newest], drawn, self._watch)
+        texts = [history[-1].instruction for history in histories]
+        return self.parts.answer(inputs, texts, drawn, self._watch)
+
+    def _noise(self, histories: Sequence[History], seeds: Sequence[int]) -> NDArray[np.float32]:
+        """(B, …) the head's random numbers.
+
+        By the time, not by the number of calls: no other episode and no repeated question changes them.
+        """
+        streams = [
+            seeding.generator("policy", "octo", seed, history[-1].time_ns)
+            for seed, history in zip(seeds, histories, strict=True)
+        ]
+        return np.stack([self.parts.head.draw(stream) for stream in streams])
 
     def _told(self, values: Array, chunk: ActionChunk) -> Explanation:
         physical = self.parts.scaling.unnormalise(values)

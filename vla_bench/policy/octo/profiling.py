@@ -13,6 +13,7 @@ from vla_bench.policy.base import Policy
 from vla_bench.policy.counting import Rule, work_of
 from vla_bench.policy.octo.blocks import Attention
 from vla_bench.policy.octo.heads import DiffusionHead
+from vla_bench.policy.octo.model import Inputs
 from vla_bench.policy.octo.parts import History, Parts
 from vla_bench.policy.octo.sequence import OBSERVATION
 from vla_bench.policy.profile import Part, Profile, Work
@@ -38,7 +39,7 @@ def describe(parts: Parts, plain: Policy | None) -> Profile:
 
 @torch.inference_mode()
 def plain_passes(parts: Parts, batch: Sequence[History]) -> list[Part]:
-    """The modules' forward passes for histories of one length: stems, blocks, and the head's network."""
+    """The modules' forward passes for histories of one length: stems, projections, blocks, head's network."""
     model, head = parts.model, parts.head
     inputs = parts.told(parts.prepare(batch), [history[-1].instruction for history in batch])
     pictures = {name: model.shown(name, inputs) for name in inputs.pictures}
@@ -46,11 +47,14 @@ def plain_passes(parts: Parts, batch: Sequence[History]) -> list[Part]:
     steps = model.step_groups(inputs, task)
     tokens = model.transform(task, steps)[head.reads]
     sequence = model.sequence(task, steps)
-    return [
-        *(Part("inference.vision", _run(_stem, parts, name, shown)) for name, shown in pictures.items()),
-        Part("inference.transformer", _run(model.attend, *sequence)),
-        _answering(parts, tokens.tokens[:, -1].float(), tokens.mask[:, -1]),
-    ]
+    found = [Part("inference.vision", _run(_stem, parts, name, shown)) for name, shown in pictures.items()]
+    if inputs.numbers:
+        numbers = Inputs(inputs.steps, {}, numbers=inputs.numbers)
+        found.append(Part("inference.vision", _run(model.look, numbers)))
+    if task:
+        found.append(Part("inference.transformer", _run(model.task_groups, inputs)))
+    found.append(Part("inference.transformer", _run(model.attend, *sequence)))
+    return [*found, _answering(parts, tokens.tokens[:, -1].float(), tokens.mask[:, -1])]
 
 
 def _stem(parts: Parts, name: str, shown: Tensor) -> Tensor:
