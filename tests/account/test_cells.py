@@ -3,24 +3,14 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.boards import suite_of
 from support.records import make_record
 
-from vla_bench.account.cells import REFERENCE, best, by_task, certified, outcomes, pairs, summarise
+from vla_bench.account.cells import REFERENCE, by_task, certified, outcomes, summarise
 from vla_bench.run.records import ExpertRate, Inferences
 from vla_bench.types import Arm
 
 STATUSES = st.sampled_from(["success", "failure", "error", "absent"])
-
-
-def suite_of(table):
-    """Records from {policy: string of one letter an episode}: s, f, e, or a blank for not yet run."""
-    names = {"s": "success", "f": "failure", "e": "error"}
-    return [
-        make_record(names[letter], policy=policy, index=i)
-        for policy, letters in table.items()
-        for i, letter in enumerate(letters)
-        if letter != " "
-    ]
 
 
 def summary(found, variation=""):
@@ -83,32 +73,6 @@ def test_every_record_is_counted_dropped_or_an_error_once(rows):
 def test_tasks_come_in_the_order_of_their_suite():
     records = [make_record(task=f"t{i}") for i in (10, 2, 0)]
     assert list(by_task(outcomes(records, []))) == ["s/t0", "s/t2", "s/t10"]
-
-
-def test_comparisons_use_only_episodes_that_count_for_both():
-    found = outcomes(suite_of({"a": "sssse", "b": "ffs f", "c": "sffff"}), [])
-    result = {(pair.first.policy, pair.second.policy): pair.result for pair in pairs("s", found)}
-    compared = result["a", "b"]
-    assert compared is not None
-    assert (compared.n, compared.first_only, compared.second_only) == (3, 2, 0)
-    assert set(result) == {("a", "b"), ("a", "c"), ("b", "c")}
-
-
-def test_arms_without_a_common_episode_are_not_compared():
-    found = outcomes(suite_of({"a": "ss  ", "b": "  ff"}), [])
-    (pair,) = pairs("s", found)
-    assert (pair.result, pair.p_holm) == (None, None)
-    assert best([pair], 0.95) is None
-
-
-def test_best_is_the_arm_that_beats_every_other_significantly():
-    far = {"a": "s" * 20, "b": "f" * 20, "c": "f" * 20}
-    assert best(pairs("s", outcomes(suite_of(far), [])), 0.95) == Arm("a")
-    near = {"a": "s" * 20, "b": "s" * 17 + "fff", "c": "f" * 20}
-    assert best(pairs("s", outcomes(suite_of(near), [])), 0.95) is None, "a does not beat b"
-    assert best(pairs("s", outcomes(suite_of({"a": "s" * 20}), [])), 0.95) is None, (
-        "nothing to be better than"
-    )
 
 
 def test_frequencies_are_pooled_over_calls_and_seconds():

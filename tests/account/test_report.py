@@ -24,18 +24,21 @@ def runs_of(policies, *, suites=("libero_object",), tasks=2, episodes=5):
 
 
 def read_csv(folder, name):
-    with (folder / f"{name}.csv").open(newline="") as file:
+    with (folder / "tables" / f"{name}.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def test_the_comparison_holds_counts_rates_and_intervals_by_suite_and_task(tmp_path):
     folder = write_run(tmp_path / "run", runs_of(("expert", "noop")))
     report = write_report(folder)
-    assert sorted(path.name for path in report.files) == sorted(
-        f"{name}.{ending}"
+    names = {path.relative_to(folder).as_posix() for path in report.files}
+    assert {name for name in names if name.startswith("tables/")} == {
+        f"tables/{name}.{ending}"
         for name in ("comparison", "comparison_pairs", "comparison_tasks")
         for ending in ("md", "csv", "tex")
-    )
+    }
+    assert {"report.md", "report.tex", "figures/posteriors.pdf", "figures/suite_bars.csv"} <= names
+    assert all(path.stat().st_size > 0 for path in report.files)
     expert, noop = read_csv(folder, "comparison")
     assert (expert["policy"], expert["successes"], expert["n"], expert["rate"]) == (
         "expert",
@@ -104,7 +107,8 @@ def test_stand_in_assets_are_said_in_every_document(tmp_path):
     assert sentence in report.text(300)
     assert "no visual policy can be scored" in report.text(300)
     for path in report.files:
-        assert (sentence in path.read_text()) == (path.suffix != ".csv")
+        if path.suffix in (".md", ".tex"):
+            assert sentence in path.read_text()
     complete = write_run(tmp_path / "complete", runs_of(("p",)), session=make_session(assets=Assets()))
     assert "stand-in" not in write_report(complete).text(300).lower()
 
@@ -151,7 +155,7 @@ def test_errors_are_listed_and_their_cells_bounded(tmp_path):
     expert, noop = read_csv(folder, "comparison")
     assert (expert["n"], expert["dropped"], noop["errors"]) == ("9", "1", "1")
     assert (noop["low_errors_fail"], noop["high_errors_succeed"]) == ("0.0", "0.1")
-    assert "bounds %" in (folder / "comparison.md").read_text()
+    assert "bounds %" in (folder / "tables" / "comparison.md").read_text()
 
 
 def test_damage_is_reported(tmp_path):
@@ -180,9 +184,9 @@ def test_hard_names_reach_the_documents_escaped(tmp_path):
     report = write_report(folder)
     assert (
         r"a\textbar{}b \& 50\%\_\{\$\#\textasciitilde{}\textasciicircum{}\textbackslash{}"
-        in (folder / "comparison.tex").read_text()
+        in (folder / "tables" / "comparison.tex").read_text()
     )
-    assert r"a\|b \& 50%\_{\$#\~^\\" in (folder / "comparison.md").read_text()
+    assert r"a\|b \& 50%\_{\$#\~^\\" in (folder / "tables" / "comparison.md").read_text()
     assert "a|b & 50%_{$#~^\\ *" in report.text(200)
 
 
@@ -190,7 +194,7 @@ def test_folders_that_hold_no_run_or_cannot_be_written_are_said(tmp_path):
     with pytest.raises(MissingDataError, match="is not a results folder"):
         write_report(tmp_path)
     folder = write_run(tmp_path / "run", runs_of(("p",)))
-    (folder / "comparison.md").mkdir()
+    (folder / "tables" / "comparison.md").mkdir(parents=True)
     with pytest.raises(VlaBenchError, match=r"comparison\.md cannot be written"):
         write_report(folder)
 
@@ -248,7 +252,12 @@ def test_a_varied_run_has_rollups_and_curves_beside_the_comparison(tmp_path):
         "comparison_pairs", "comparison_tasks", "variations", "variations_pairs", "variations_tasks",
     ]  # fmt: skip
     names = {path.name for path in report.files}
-    assert {"robustness_visual.pdf", "robustness_visual.png", "robustness_physical.pdf"} <= names
+    assert {
+        "robustness_visual.pdf",
+        "robustness_visual.png",
+        "robustness_physical.pdf",
+        "robustness_visual.csv",
+    } <= names
     text = report.text(140)
     assert "Success by factor and level\n  policy" in text
     assert "Success by suite and variation: 10 rows, in variations.md" in text, "the factors' table says it"
@@ -279,7 +288,7 @@ def test_runs_that_hold_only_varied_episodes_have_a_report(tmp_path):
     assert [table.name for table in report.tables] == [
         "factor_axes", "factors", "variations", "variations_tasks",
     ]  # fmt: skip
-    assert not any(path.suffix == ".png" for path in report.files), "one level is no curve"
+    assert not any(path.name.startswith("robustness") for path in report.files), "one level is no curve"
 
 
 def test_certificates_stand_below_the_arms_of_their_task(tmp_path):

@@ -135,7 +135,7 @@ def test_without_certificates_there_is_no_reference():
 
 def test_drops_pair_each_episode_with_itself_unvaried():
     board = board_of(records_of(letters="ssfe"), records_of("visual.fog@2", letters="fssse"))
-    (drop,) = drops([board])
+    (drop,) = drops([board], 0.95)
     assert drop.result is not None
     assert (drop.place, drop.result.n) == ("visual.fog@2", 9), "the fourth has no partner that counts"
     assert (drop.result.first_only, drop.result.second_only, drop.result.difference) == (3, 3, 0.0)
@@ -144,7 +144,7 @@ def test_drops_pair_each_episode_with_itself_unvaried():
 def test_drops_are_corrected_over_the_variations_of_an_arm():
     varied = [records_of(f"visual.fog@{level}", letters="ffff") for level in (1, 2)]
     both = records_of("visual.fog@1+physical.mass@1", letters="ssff")
-    found = drops([board_of(records_of(letters="ssss"), *varied, both)])
+    found = drops([board_of(records_of(letters="ssss"), *varied, both)], 0.95)
     assert [drop.place for drop in found] == [
         "visual.fog@1", "visual.fog@2", "visual.fog@1+physical.mass@1"
     ]  # fmt: skip
@@ -153,7 +153,7 @@ def test_drops_are_corrected_over_the_variations_of_an_arm():
 
 
 def test_without_unvaried_episodes_there_are_no_drops():
-    assert drops([board_of(records_of("visual.fog@1"))]) == []
+    assert drops([board_of(records_of("visual.fog@1"))], 0.95) == []
 
 
 @settings(max_examples=30, deadline=None)

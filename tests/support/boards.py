@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from support.records import make_record
 from vla_bench.account.boards import Board, make_board
@@ -28,6 +28,16 @@ def records_of(
         )
         for task in tasks for i, letter in enumerate(letters)
     ]  # fmt: skip
+
+
+def suite_of(table: Mapping[str, str]) -> list[Record]:
+    """Records from {policy: string of one letter an episode}: s, f, e, or a blank for not yet run."""
+    return [
+        make_record(STATUS[letter], policy=policy, index=i)
+        for policy, letters in table.items()
+        for i, letter in enumerate(letters)
+        if letter != " "
+    ]
 
 
 def board_of(

@@ -8,18 +8,15 @@ nothing would be left of the others.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, combinations
+from itertools import chain
 
 import numpy as np
 
 from vla_bench.account.statistics import (
     Interval,
-    PairedDifference,
     error_bounds,
-    holm,
-    paired_difference,
     wilson,
 )
 from vla_bench.run.records import ExpertRate, Record
@@ -49,8 +46,10 @@ class Cell:
         dropped: Sound episodes of this arm that another arm's error took out.
         interval: Wilson interval of the rate.
         bounds: Rate of all of this arm's episodes with errors as failures, and as successes.
-        policy_hz: 1 / median latency over all inferences.
+        p50_ms, p95_ms: Median and 95th percentile of what an inference computed, over all of them.
         command_hz: Fresh commands per second of task time.
+        weights_bytes: Memory of the policy's parameters, where they were loaded.
+        peak_bytes: The most device memory that any episode saw.
     """
 
     place: str
@@ -61,24 +60,21 @@ class Cell:
     dropped: int
     interval: Interval | None
     bounds: Interval | None
-    policy_hz: float | None
-    command_hz: float | None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    command_hz: float | None = None
+    weights_bytes: int | None = None
+    peak_bytes: int | None = None
+
+    @property
+    def policy_hz(self) -> float | None:
+        """1 / median latency; None where nothing was computed or measured."""
+        return 1000.0 / self.p50_ms if self.p50_ms else None
 
     @property
     def rate(self) -> float | None:
         """Share of successes; None where nothing counts."""
         return self.successes / self.n if self.n else None
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two arms compared on a suite; `p_holm` is adjusted for all comparisons of that suite."""
-
-    place: str
-    first: Arm
-    second: Arm
-    result: PairedDifference | None
-    p_holm: float | None
 
 
 def outcomes(records: Iterable[Record], arms: Sequence[Arm]) -> dict[Arm, Outcomes]:
@@ -128,8 +124,13 @@ def summarise(
     found: dict[Arm, Outcomes],
     tasks: dict[str, dict[Arm, Outcomes]],
     confidence: float,
+    weights_bytes: Mapping[tuple[str, str], int] | None = None,
 ) -> tuple[list[Cell], dict[str, list[Cell]]]:
-    """Cells of a suite under a variation by arm, and of its tasks (see `by_task`) by task and arm."""
+    """Cells of a suite under a variation by arm, and of its tasks (see `by_task`) by task and arm.
+
+    `weights_bytes` is by policy and precision, of those whose parameters were weighed.
+    """
+    weighed = weights_bytes or {}
     latencies_ms = {
         (task, arm): _latencies_ms(own.counted.values())
         for task, arms in tasks.items()
@@ -137,7 +138,7 @@ def summarise(
     }
     of_tasks = {
         task: [
-            _cell(varied(task, variation), arm, own, latencies_ms[task, arm], confidence)
+            _cell(varied(task, variation), arm, own, latencies_ms[task, arm], confidence, weighed)
             for arm, own in arms.items()
         ]
         for task, arms in tasks.items()
@@ -149,6 +150,7 @@ def summarise(
             own,
             np.concatenate([np.zeros(0), *(latencies_ms[task, arm] for task in tasks)]),
             confidence,
+            weighed,
         )
         for arm, own in found.items()
     ]
@@ -160,11 +162,18 @@ def certified(place: str, certificate: ExpertRate, confidence: float) -> Cell:
     n, successes = certificate.n, certificate.successes
     return Cell(
         place=place, arm=REFERENCE, n=n, successes=successes, errors=0, dropped=0,
-        interval=wilson(successes, n, confidence), bounds=None, policy_hz=None, command_hz=None,
+        interval=wilson(successes, n, confidence), bounds=None,
     )  # fmt: skip
 
 
-def _cell(place: str, arm: Arm, own: Outcomes, latencies_ms: Array, confidence: float) -> Cell:
+def _cell(
+    place: str,
+    arm: Arm,
+    own: Outcomes,
+    latencies_ms: Array,
+    confidence: float,
+    weights_bytes: Mapping[tuple[str, str], int],
+) -> Cell:
     counted = own.counted.values()
     successes = sum(record.status == "success" for record in counted)
     sound_successes = successes + sum(record.status == "success" for record in own.dropped)
@@ -173,49 +182,19 @@ def _cell(place: str, arm: Arm, own: Outcomes, latencies_ms: Array, confidence: 
         errors=len(own.errors), dropped=len(own.dropped),
         interval=wilson(successes, len(counted), confidence),
         bounds=error_bounds(sound_successes, len(counted) + len(own.dropped), len(own.errors)),
-        policy_hz=_policy_hz(latencies_ms), command_hz=_command_hz(counted),
+        p50_ms=_percentile(latencies_ms, 50), p95_ms=_percentile(latencies_ms, 95),
+        command_hz=_command_hz(counted),
+        weights_bytes=weights_bytes.get((arm.policy, arm.precision)),
+        peak_bytes=max((r.peak_device_memory_bytes or 0 for r in counted), default=0) or None,
     )  # fmt: skip
-
-
-def pairs(place: str, found: dict[Arm, Outcomes]) -> list[Pair]:
-    """Compare every two arms of a suite on the episodes that count for both."""
-    arms = list(combinations(found, 2))
-    results = [_compare(found[first], found[second]) for first, second in arms]
-    adjusted = iter(holm([result.p_value for result in results if result is not None]))
-    return [
-        Pair(place, first, second, result, None if result is None else next(adjusted))
-        for (first, second), result in zip(arms, results, strict=True)
-    ]
-
-
-def best(compared: Sequence[Pair], confidence: float) -> Arm | None:
-    """The arm that is significantly better than every other one, if there is one."""
-    wins: defaultdict[Arm, int] = defaultdict(int)
-    arms: set[Arm] = set()
-    for pair in compared:
-        if pair.result is None or pair.p_holm is None:
-            continue
-        arms |= {pair.first, pair.second}
-        if pair.p_holm < 1 - confidence:
-            wins[pair.first if pair.result.difference > 0 else pair.second] += 1
-    return next((arm for arm, count in wins.items() if count == len(arms) - 1), None)
-
-
-def _compare(first: Outcomes, second: Outcomes) -> PairedDifference | None:
-    shared = [episode for episode in first.counted if episode in second.counted]
-    return paired_difference(
-        [first.counted[episode].status == "success" for episode in shared],
-        [second.counted[episode].status == "success" for episode in shared],
-    )
 
 
 def _latencies_ms(records: Iterable[Record]) -> Array:
     return np.concatenate([np.zeros(0), *(record.inferences.latencies_ms() for record in records)])
 
 
-def _policy_hz(latencies_ms: Array) -> float | None:
-    typical_ms = float(np.median(latencies_ms)) if latencies_ms.size else 0.0
-    return 1000.0 / typical_ms if typical_ms > 0 else None
+def _percentile(values: Array, q: float) -> float | None:
+    return float(np.percentile(values, q)) if values.size else None
 
 
 def _command_hz(records: Iterable[Record]) -> float | None:

@@ -6,9 +6,9 @@ import csv
 import io
 import re
 import textwrap
-from collections.abc import Container
+from collections.abc import Container, Iterable, Sequence
 
-from vla_bench.account.tables import Table
+from vla_bench.account.tables.table import Number, Table
 
 _LATEX = {
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -120,9 +120,14 @@ def _alignment(text_columns: int, columns: int) -> str:
 
 def to_csv(table: Table) -> str:
     """The numbers with all their digits; undefined ones are empty."""
+    return csv_text((table.numbers_header, *table.numbers))
+
+
+def csv_text(rows: Iterable[Sequence[Number]]) -> str:
+    """Rows as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    for row in (table.numbers_header, *table.numbers):
+    for row in rows:
         writer.writerow([_one_line(value) if isinstance(value, str) else value for value in row])
     return text.getvalue()
 

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 from vla_bench.account.boards import Board, Tally, added, axis_of
 from vla_bench.account.cells import REFERENCE
-from vla_bench.account.statistics import PairedDifference, holm, paired_difference
+from vla_bench.account.statistics import (
+    Interval,
+    PairedDifference,
+    holm,
+    paired_difference,
+    paired_estimate,
+)
+from vla_bench.seeding import generator
 from vla_bench.types import TASK_AXES, Arm, Episode
 
 # A name, and by arm and column what was reached there.
@@ -124,16 +131,17 @@ class Drop:
     place: str
     arm: Arm
     result: PairedDifference | None
+    interval: Interval | None
     p_holm: float | None
 
 
-def drops(boards: Sequence[Board]) -> list[Drop]:
+def drops(boards: Sequence[Board], confidence: float) -> list[Drop]:
     """Every variation against the unvaried episodes, arm by arm; the difference is varied minus unvaried."""
     found: list[Drop] = []
     for board in boards:
         alone = [variation for levels in board.single().values() for variation in levels.values()]
         variations = [*alone, *board.compositions()]
-        compared = {arm: _against_unvaried(board, arm, variations) for arm in board.arms}
+        compared = {arm: _against_unvaried(board, arm, variations, confidence) for arm in board.arms}
         for variation in variations if "" in board.counts else ():
             place = _named(variation, board, boards)
             found += [Drop(place, arm, *compared[arm][variation]) for arm in board.arms]
@@ -141,20 +149,23 @@ def drops(boards: Sequence[Board]) -> list[Drop]:
 
 
 def _against_unvaried(
-    board: Board, arm: Arm, variations: Sequence[str]
-) -> dict[str, tuple[PairedDifference | None, float | None]]:
-    """Variation → its comparison with the unvaried episodes, and p after Holm over all of them."""
+    board: Board, arm: Arm, variations: Sequence[str], confidence: float
+) -> dict[str, tuple[PairedDifference | None, Interval | None, float | None]]:
+    """Variation → its comparison with the unvaried episodes, its interval, and p after Holm over all."""
     unvaried = _succeeded(board, arm, "")
     results: dict[str, PairedDifference | None] = {}
+    intervals: dict[str, Interval | None] = {}
     for variation in variations:
         varied = _succeeded(board, arm, variation)
         shared = [start for start in varied if start in unvaried]
-        results[variation] = paired_difference(
-            [varied[start] for start in shared], [unvaried[start] for start in shared]
-        )
+        outcomes = [varied[start] for start in shared], [unvaried[start] for start in shared]
+        results[variation] = paired_difference(*outcomes)
+        rng = generator("statistics", "drop", board.suite, variation, arm.key)
+        estimate = paired_estimate(*outcomes, [start.task_id for start in shared], confidence, rng)
+        intervals[variation] = estimate.interval if estimate else None
     adjusted = iter(holm([result.p_value for result in results.values() if result is not None]))
     return {
-        variation: (result, None if result is None else next(adjusted))
+        variation: (result, intervals[variation], None if result is None else next(adjusted))
         for variation, result in results.items()
     }
 

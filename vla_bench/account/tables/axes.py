@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from vla_bench.account.boards import Tally
+from vla_bench.account import rollups
+from vla_bench.account.boards import Board, Tally
 from vla_bench.account.cells import REFERENCE
+from vla_bench.account.counted import Counted
 from vla_bench.account.rollups import Drop, Line, Rollup
 from vla_bench.account.statistics import wilson
 from vla_bench.account.tables.differences import pair_numbers, pair_texts
@@ -20,10 +22,56 @@ from vla_bench.account.tables.table import (
     arm_numbers,
     constant_columns,
     ends,
+    marked,
+    marks_said,
     shown_columns,
 )
 
 FEW = 30  # episodes of a cell below which its interval deserves a warning
+
+
+def tables(counted: Counted) -> Iterator[Table]:
+    """Policy × axis: by the axis of the tasks, by factors of an axis and their levels, and what they cost."""
+    boards, confidence = counted.boards, counted.confidence
+    level_0 = "Level 0 is the unvaried episodes of the tasks that the other levels were run on."
+    if (found := rollups.by_task_axis(boards)).lines:
+        yield rollup(
+            found, name="task_axes", title="Success by task axis", place="suite", column="task_axis",
+            about=["Unvaried episodes, by the axis of generalisation that their task tests."],
+            confidence=confidence,
+        )  # fmt: skip
+    if (found := rollups.by_factor_axis(boards)).lines:
+        yield rollup(
+            found, name="factor_axes", title="Success by factor axis and level", place="axis", column="level",
+            heading="level {}", confidence=confidence,
+            about=[
+                "All factors of an axis that were run at a level.", level_0,
+                "At level 0 an episode counts once, however many factors share it; beyond it factors share "
+                "initial states, and the intervals take them for independent.", *_uneven(boards),
+            ],
+        )  # fmt: skip
+    if (found := rollups.by_factor(boards)).lines:
+        yield rollup(
+            found, name="factors", title="Success by factor and level", place="factor", column="level",
+            heading="level {}", about=["One factor varied at a time.", level_0], confidence=confidence,
+        )  # fmt: skip
+    if (found := rollups.by_composition(boards)).lines:
+        yield rollup(
+            found, name="compositions", title="Success under several factors at once", place="variation",
+            column="episodes",
+            about=["Several factors at once, beside the unvaried episodes of the same tasks."],
+            confidence=confidence,
+        )  # fmt: skip
+    if dropped := rollups.drops(boards, confidence):
+        yield drops(dropped, confidence)
+
+
+def _uneven(boards: Sequence[Board]) -> Iterator[str]:
+    if uneven := rollups.uneven_axes(boards):
+        yield (
+            f"Factors of {', '.join(uneven)} were run on different tasks, so that levels weigh tasks "
+            "differently: compare levels factor by factor."
+        )
 
 
 def rollup(
@@ -56,6 +104,7 @@ def rollup(
         else "",
         about_the_reference(arms),
         "A cell has it where each of its tasks was certified." if REFERENCE in arms else "",
+        marks_said() if any(tally.errors for tally in tallies) else "",
     ]
     return Table(
         name=name, title=title, caption=tuple(filter(None, sentences)),
@@ -82,7 +131,7 @@ def rollup(
     )  # fmt: skip
 
 
-def drops(found: Sequence[Drop]) -> Table:
+def drops(found: Sequence[Drop], confidence: float) -> Table:
     """Every variation against the unvaried episodes, paired."""
     arms = [drop.arm for drop in found]
     shown = shown_columns(arms)
@@ -90,23 +139,30 @@ def drops(found: Sequence[Drop]) -> Table:
         name="factor_drops", title="Drop against the unvaried episodes",
         caption=(
             "Each arm against itself: the same tasks and initial states, varied and unvaried; the difference "
-            "is the varied rate minus the unvaried one, in points, over the pairs in which both count.",
-            f"{MCNEMAR}; Holm's correction is over the variations of an arm on a suite"
-            f"{constant_columns(arms, shown)}.",
+            "is the varied rate minus the unvaried one, in points, over the pairs in which both count, each "
+            "with the same weight.",
+            f"{MCNEMAR}; Holm's correction is over the variations of an arm on a suite; the interval is from "
+            f"the bootstrap of episodes within tasks{constant_columns(arms, shown)}.",
         ),
         header=(
-            "variation", *shown, "pairs", "only varied", "only unvaried", "difference", "p", "p Holm",
+            "variation", *shown, "pairs", "only varied", "only unvaried", "difference",
+            f"{100 * confidence:g} % interval", "p", "p Holm",
         ),
         rows=tuple(
-            (drop.place, *(ARM_COLUMNS[c](drop.arm) for c in shown), *pair_texts(drop.result, drop.p_holm))
+            (
+                drop.place, *(ARM_COLUMNS[c](drop.arm) for c in shown),
+                *pair_texts(drop.result, drop.interval, drop.p_holm),
+            )
             for drop in found
         ),
         text_columns=1 + len(shown), bold=frozenset(),
         numbers_header=(
-            "variation", *ARM_COLUMNS, "pairs", "only_varied", "only_unvaried", "difference", "p", "p_holm",
+            "variation", *ARM_COLUMNS, "pairs", "only_varied", "only_unvaried", "difference", "low",
+            "high", "p", "p_holm",
         ),
         numbers=tuple(
-            (drop.place, *arm_numbers(drop.arm), *pair_numbers(drop.result, drop.p_holm)) for drop in found
+            (drop.place, *arm_numbers(drop.arm), *pair_numbers(drop.result, drop.interval, drop.p_holm))
+            for drop in found
         ),
     )  # fmt: skip
 
@@ -117,7 +173,8 @@ def cell_text(tally: Tally, confidence: float) -> str:
     if interval is None or tally.rate is None:
         return UNDEFINED
     low, high = 100 * interval.low, 100 * interval.high
-    return f"{100 * tally.rate:.0f} [{low:.0f}–{high:.0f}] {tally.successes}/{tally.n}"
+    text = f"{100 * tally.rate:.0f} [{low:.0f}–{high:.0f}] {tally.successes}/{tally.n}"
+    return marked(text, tally.errors)
 
 
 def _row_counts(line: Line) -> tuple[str, str, str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vla_bench.account.boards import Board, Tally, added
 from vla_bench.account.cells import REFERENCE
+from vla_bench.account.counted import Counted
 from vla_bench.account.statistics import wilson
 from vla_bench.account.tables.axes import cell_text
 from vla_bench.account.tables.table import (
@@ -25,6 +26,7 @@ from vla_bench.account.tables.table import (
     arm_numbers,
     constant_columns,
     ends,
+    marks_said,
     shown_columns,
 )
 from vla_bench.types import Arm
@@ -68,6 +70,13 @@ def published_tasks() -> tuple[PublishedTask, ...]:
     return tuple(found.values())
 
 
+def tables(counted: Counted) -> Iterator[Table]:
+    """Of every suite that mirrors published tasks."""
+    for board in counted.boards:
+        if table := published_table(board, counted.header.published, counted.confidence):
+            yield table
+
+
 def published_table(board: Board, mirrored: Mapping[str, str], confidence: float) -> Table | None:
     """Our rates on the unvaried suite beside the published ones; None where it mirrors nothing that ran.
 
@@ -90,6 +99,7 @@ def published_table(board: Board, mirrored: Mapping[str, str], confidence: float
         "It is another world: our tasks mirror the paper's in simulation; robot, objects and cameras differ, "
         "and a difference between the two sides says nothing about a policy.",
         about_the_reference(arms),
+        marks_said() if any(tally.errors for row in rows for tally in row.tallies.values()) else "",
     ]
     return Table(
         name=f"published_{board.suite}", title=f"The paper's tasks, mirrored in {board.suite}",

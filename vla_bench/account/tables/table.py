@@ -18,6 +18,7 @@ ARM_COLUMNS: dict[str, Callable[[Arm], str]] = {
     "chunk": lambda arm: UNDEFINED if arm.chunk_executed is None else str(arm.chunk_executed),
 }
 ERRORS = "Errors are not failures: an episode that ended in an error for one arm is dropped from all."
+MARK = "†"
 MCNEMAR = "p is exact McNemar's, two-sided"
 
 Number = str | int | float | None
@@ -59,6 +60,13 @@ def shown_columns(arms: Sequence[Arm]) -> list[str]:
     ]
 
 
+def differing_columns(arms: Sequence[Arm]) -> list[str]:
+    """The columns that tell arms apart, the policy first where nothing does; the reference has no say."""
+    arms = [arm for arm in arms if arm != REFERENCE]
+    found = [column for column, show in ARM_COLUMNS.items() if len(set(map(show, arms))) > 1]
+    return found if "policy" in found else ["policy", *found]
+
+
 def arm_label(arm: Arm, shown: Sequence[str]) -> str:
     """An arm in some of the columns `ARM_COLUMNS`, as one text."""
     words = (ARM_COLUMNS[column](arm) for column in shown)
@@ -90,6 +98,40 @@ def hertz(hertz: float | None) -> str:
     if hertz is None:
         return UNDEFINED
     return f"{hertz:.1f}" if hertz < 10_000 else f"{hertz:.1e}"  # a policy that computes nothing
+
+
+def points(difference: float) -> str:
+    """A difference of rates, in points."""
+    return f"{100 * difference:+.1f}"
+
+
+def points_interval(interval: Interval | None) -> str:
+    """An interval of a difference; both of its ends have a sign, so that "to" stands between them."""
+    return UNDEFINED if interval is None else f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
+
+
+def milliseconds(value: float | None) -> str:
+    """A span of time to three digits."""
+    if value is None:
+        return UNDEFINED
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def size(count: int | None) -> str:
+    """Bytes of memory, in a decimal unit."""
+    if count is None:
+        return UNDEFINED
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def marked(text: str, errors: int) -> str:
+    """A cell of which some episodes ended in an error has a mark."""
+    return f"{text} {MARK}" if errors else text
+
+
+def marks_said() -> str:
+    """What the mark means, for the caption."""
+    return f"{MARK}: episodes ended in errors; not to be published until the run has made up for them."
 
 
 def p_text(p: float) -> str:

@@ -1,0 +1,129 @@
+"""A run, counted: everything that tables and figures are made from, and nothing that is drawn or printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vla_bench.account import cells as of
+from vla_bench.account.boards import Board, make_board
+from vla_bench.account.cells import Cell, Outcomes
+from vla_bench.account.pairs import Pair, best, pairs
+from vla_bench.run.records import Record, Run, RunHeader
+from vla_bench.types import Arm
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A suite under a variation.
+
+    Attributes:
+        variation: "" is the unvaried suite.
+        outcomes: What each arm's records came to.
+        cells: One an arm.
+        tasks: The same by task, in the order of the suite; a task's certificate stands below its arms.
+        pairs: Every two arms.
+        best: The arm that is significantly better than every other one.
+    """
+
+    suite: str
+    variation: str
+    outcomes: Mapping[Arm, Outcomes]
+    cells: tuple[Cell, ...]
+    tasks: Mapping[str, tuple[Cell, ...]]
+    pairs: tuple[Pair, ...]
+    best: Arm | None
+
+    @property
+    def name(self) -> str:
+        """Suite and variation."""
+        return of.varied(self.suite, self.variation)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The records of a run, sorted out.
+
+    Attributes:
+        arms: In the order of the study.
+        confidence: Of all intervals.
+        places: Suites in the order of the study, then those of single tasks; variations in theirs.
+        boards: One a suite.
+    """
+
+    header: RunHeader
+    arms: tuple[Arm, ...]
+    confidence: float
+    places: tuple[Place, ...]
+    boards: tuple[Board, ...]
+
+    @property
+    def unvaried(self) -> tuple[Place, ...]:
+        """Places without a variation."""
+        return tuple(place for place in self.places if not place.variation)
+
+    @property
+    def varied(self) -> tuple[Place, ...]:
+        """Places with one."""
+        return tuple(place for place in self.places if place.variation)
+
+    def records(self, arm: Arm, *, varied: bool = True) -> list[Record]:
+        """The records of an arm that count, also those under variations or not."""
+        places = self.places if varied else self.unvaried
+        return [record for place in places for record in place.outcomes[arm].counted.values()]
+
+
+def count(run: Run) -> Counted:
+    """Sort out the records of a run: each is counted, dropped with its pair, or an error."""
+    confidence = float(run.header.study["statistics"]["confidence"])
+    arms = tuple(dict.fromkeys([*run.header.arms, *(record.arm for record in run.records)]))
+    weights = {
+        (loaded.policy, loaded.report.precision): loaded.report.bytes
+        for session in run.header.sessions
+        for loaded in session.loaded
+    }
+    places: list[Place] = []
+    boards: list[Board] = []
+    for suite, variations in _by_place(run).items():
+        outcomes: dict[str, dict[str, dict[Arm, Outcomes]]] = {}
+        for variation, records in variations.items():
+            found = of.outcomes(records, arms)
+            outcomes[variation] = of.by_task(found)
+            places.append(_place(run, suite, variation, found, outcomes[variation], confidence, weights))
+        boards.append(make_board(suite, arms, outcomes, run.header.certificates))
+    return Counted(run.header, arms, confidence, tuple(places), tuple(boards))
+
+
+def _by_place(run: Run) -> dict[str, dict[str, list[Record]]]:
+    """Records by suite and variation.
+
+    A varied task is another task: its episodes never enter the rate of the unchanged one.
+    """
+    suites = [*run.header.study.get("suites", ()), *(record.suite for record in run.records)]
+    order = {suite: place for place, suite in enumerate(dict.fromkeys(suites))}
+    found: dict[str, dict[str, list[Record]]] = {}
+    for record in sorted(run.records, key=lambda record: (order[record.suite], record.variation)):
+        found.setdefault(record.suite, {}).setdefault(record.variation, []).append(record)
+    return found
+
+
+def _place(
+    run: Run,
+    suite: str,
+    variation: str,
+    found: dict[Arm, Outcomes],
+    by_task: dict[str, dict[Arm, Outcomes]],
+    confidence: float,
+    weights: Mapping[tuple[str, str], int],
+) -> Place:
+    whole, parts = of.summarise(suite, variation, found, by_task, confidence, weights)
+    compared = pairs(of.varied(suite, variation), found, confidence)
+    tasks = {
+        task: (*own, *_certificate(run.header, task, variation, confidence)) for task, own in parts.items()
+    }
+    return Place(suite, variation, found, tuple(whole), tasks, tuple(compared), best(compared, confidence))
+
+
+def _certificate(header: RunHeader, task: str, variation: str, confidence: float) -> Sequence[Cell]:
+    known = header.certificates.get(f"{task}|{variation}")
+    return [of.certified(of.varied(task, variation), known, confidence)] if known else []
