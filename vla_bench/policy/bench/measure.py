@@ -96,7 +96,8 @@ def with_random_weights(card: Card) -> Card:
         MissingCapabilityError: The policy has no weights.
     """
     source = card.checkpoint
-    if source.folder is None and source.repo is None and source.url is None:
+    named = card.options.get("checkpoint")
+    if source.folder is None and source.repo is None and source.url is None and named is None:
         raise MissingCapabilityError(f"policy {card.name!r} has no weights that could be made up")
     return card.model_copy(update={"options": {**card.options, "weights": "random"}})
 
@@ -116,7 +117,8 @@ def bench(card: Card, precisions: Sequence[str], batches: Sequence[int], *, roun
         UnknownNameError: There is no such precision anywhere; nothing has been loaded then.
     """
     for precision in precisions:
-        backend(precision)
+        if precision not in card.precisions:  # a server's has no backend here
+            backend(precision)
     factory(card)  # importing it takes seconds, which are not loading
     made_up = card.options.get("weights") == "random"
     for precision in precisions:
