@@ -208,6 +208,10 @@ def _check_episodes(study: Study, suite: Suite, problems: list[str]) -> None:
 
 def _items(study: Study, tasks: Varied) -> Iterator[WorkItem]:
     arms = study.arms
+    of_suite = {
+        suite.name: [arm for arm in arms if study.runs(arm, suite.name)]
+        for suite in {suite.name: suite for suite, *_ in tasks}.values()
+    }
     files = {arm.latency: getattr(latency_source(arm.latency), "content", "") for arm in arms}
     for suite, stem, variations in tasks:
         own = study.budget or suite.budget
@@ -216,7 +220,7 @@ def _items(study: Study, tasks: Varied) -> Iterator[WorkItem]:
         for variation in variations:
             for index in range(study.first_episode, study.first_episode + count):
                 episode = _episode(suite, stem, variation, index)
-                for arm in arms:
+                for arm in of_suite[suite.name]:
                     timing = _timing(study, arm, suite, files[arm.latency])
                     yield WorkItem(arm, episode, budget, _key(arm, episode, budget, suite, timing))
 

@@ -24,18 +24,23 @@ ARM_LISTS = ("policies", "precisions", "pacings", "latencies", "chunks")
 
 
 class ArmTable(FileModel):
-    """One `[[arm]]` table: an arm that is written out instead of crossed."""
+    """One `[[arm]]` table: an arm that is written out instead of crossed.
+
+    Attributes:
+        suites: Those that the arm is run on; empty for all of the study.
+    """
 
     policy: str
     precision: str | None = None
     pacing: str = "blocking"
     latency: str = "zero"
     chunk_executed: int | None = Field(default=None, gt=0)
+    suites: tuple[str, ...] = ()
 
     def arm(self) -> Arm:
         """The arm that the table describes."""
         precision = self.precision or first_precision(self.policy)
-        return Arm(**{**self.model_dump(), "precision": precision})
+        return Arm(**{**self.model_dump(exclude={"suites"}), "precision": precision})
 
 
 class Outputs(FileModel):
@@ -65,10 +70,18 @@ class CrossedTable(FileModel):
     Attributes:
         reference: The precision that the others are compared with.
         latencies: Precision → the latency of a policy with these weights, one of the study's latencies.
+        cells: Whether weights are run with the latencies of all precisions, or only with their `own`, so that
+            both change together; latencies that belong to no precision are run with all weights.
     """
 
     reference: str
     latencies: dict[str, str] = Field(min_length=2)
+    cells: Literal["all", "own"] = "all"
+
+    def has_cell(self, arm: Arm) -> bool:
+        """Whether an arm is one that the table wants run."""
+        own = self.latencies.get(arm.precision)
+        return self.cells == "all" or own in (None, arm.latency) or arm.latency not in self.latencies.values()
 
     @model_validator(mode="after")
     def _knows_the_reference(self) -> CrossedTable:
@@ -128,6 +141,13 @@ class Study(FileModel):
         """The crossed arms, then the single ones, each once."""
         return tuple(dict.fromkeys([*self._crossed().arms, *(table.arm() for table in self.arm)]))
 
+    def runs(self, arm: Arm, suite: str) -> bool:
+        """Whether one of the study's arms is run on a suite."""
+        named = [table.suites for table in self.arm if table.arm() == arm]
+        if not named or arm in self._crossed().arms:
+            return True
+        return any(not suites or suite in suites for suites in named)
+
     @property
     def left_out(self) -> tuple[Arm, ...]:
         """The crossed arms whose policy has no such precision, while others of the study go on."""
@@ -135,10 +155,17 @@ class Study(FileModel):
 
     def _crossed(self) -> Crossed:
         rest = (self.pacings, self.latencies, self.chunks)
-        if self.crossed is None or self.precisions:
+        table = self.crossed
+        if table is None:
             return cross(self.policies, self.precisions, *rest)
-        parts = [cross((p,), listed(p, self.crossed.latencies), *rest) for p in self.policies]
-        return Crossed(tuple(arm for part in parts for arm in part.arms), ())
+        if self.precisions:
+            made = [cross(self.policies, self.precisions, *rest)]
+        else:
+            made = [cross((policy,), listed(policy, table.latencies), *rest) for policy in self.policies]
+        return Crossed(
+            tuple(arm for part in made for arm in part.arms if table.has_cell(arm)),
+            tuple(arm for part in made for arm in part.left_out if table.has_cell(arm)),
+        )
 
     @property
     def hash(self) -> str:
@@ -150,6 +177,8 @@ class Study(FileModel):
         if self.statistics.stop == "never":  # for the same reason
             del content["statistics"]["stop"]
         content["arms"] = [arm.key for arm in self.arms]
+        if limited := {table.arm().key: table.suites for table in self.arm if table.suites}:
+            content["suites_of_arms"] = limited
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
