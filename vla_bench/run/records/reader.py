@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,17 +66,21 @@ def done_keys(folder: str | Path) -> set[str]:
     return done
 
 
-def _read(folder: Path, header: RunHeader, compacted: Compacted | None) -> Run:
+def chosen(records: Iterable[Record]) -> tuple[Record, ...]:
+    """The records that count, one a work item, sorted by task, variation, episode and arm."""
     by_key: dict[str, Record] = {}
+    for record in records:
+        kept = by_key.setdefault(record.key, record)
+        if supersedes(record.status, kept.status):
+            by_key[record.key] = record
+    return tuple(sorted(by_key.values(), key=_order))
+
+
+def _read(folder: Path, header: RunHeader, compacted: Compacted | None) -> Run:
     problems: list[str] = []
-    total = 0
-    for line in _lines(folder, header, compacted, problems):
-        total += 1
-        kept = by_key.setdefault(line.record.key, line.record)
-        if supersedes(line.record.status, kept.status):
-            by_key[line.record.key] = line.record
-    records = tuple(sorted(by_key.values(), key=_order))
-    return Run(folder, header, records, tuple(problems), total - len(records))
+    found = [line.record for line in _lines(folder, header, compacted, problems)]
+    records = chosen(found)
+    return Run(folder, header, records, tuple(problems), len(found) - len(records))
 
 
 def _usable(folder: Path, header: RunHeader, compacted: Compacted | None) -> dict[str, Part]:
