@@ -1,0 +1,45 @@
+"""Figures of a report as the page shows them: files beside it, or part of it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vla_bench.account.figures import Figure
+
+_VIEW_BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
+_PT_TO_PX = 96 / 72
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure on the page.
+
+    Attributes:
+        source: What the page shows: an address, or the file itself.
+        width_px, height_px: On the page, so that nothing moves while it loads.
+    """
+
+    figure: Figure
+    source: str
+    width_px: int
+    height_px: int
+
+
+def picture(figure: Figure, folder: Path, addresses: Mapping[str, str], *, inlined: bool) -> Picture:
+    """A figure whose files are among those that a report wrote; `addresses` are theirs by name.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    drawn = (folder / "figures" / f"{figure.name}.svg").read_text(encoding="utf-8")
+    size = _VIEW_BOX.search(drawn)
+    width_px, height_px = (round(float(length) * _PT_TO_PX) for length in size.groups()) if size else (0, 0)
+    source = addresses[f"{figure.name}.svg"]
+    if inlined:  # a PNG file is the smaller one, however much is drawn
+        data = (folder / "figures" / f"{figure.name}.png").read_bytes()
+        source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    return Picture(figure, source, width_px, height_px)
