@@ -19,8 +19,9 @@ LAYERS = {
     "axes": {"sim"},
     "envs": {"axes", "sim"},
     "run.records": set(),
-    "run": {"run.records", "account.statistics", "axes", "sim", "policy"},
-    "learn": {"axes", "sim", "policy"},
+    "lerobot": {"policy"},
+    "run": {"run.records", "account.statistics", "lerobot", "axes", "sim", "policy"},
+    "learn": {"lerobot", "axes", "sim", "policy"},
     "account.statistics": set(),
     "account": {"account.statistics", "run.records"},
     "cli": {

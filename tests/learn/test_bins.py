@@ -9,7 +9,7 @@ from support.demonstrations import LAYOUT, MADE_WITH, picture, write_dataset
 from vla_bench.errors import DataError
 from vla_bench.learn.bins import report_bins
 from vla_bench.learn.demonstrations import all_actions, open_demonstrations
-from vla_bench.learn.lerobot_writer import Recording
+from vla_bench.lerobot.writer import Recording
 
 
 def by_name(reports, bounds):

@@ -13,8 +13,8 @@ from support.demonstrations import LAYOUT, MADE_WITH, add_episode, numbers, pict
 
 from vla_bench.errors import ConventionError, DataError, MissingDataError, VlaBenchError
 from vla_bench.learn.demonstrations import all_actions, check_fit, open_demonstrations
-from vla_bench.learn.lerobot_writer import Recording
-from vla_bench.learn.state import robot_state
+from vla_bench.lerobot.state import robot_state
+from vla_bench.lerobot.writer import Recording
 from vla_bench.policy.base import PolicySpec
 
 CAMERAS = tuple(LAYOUT.cameras)
@@ -286,7 +286,7 @@ def _of_others(tmp_path):
     """Our data set as LeRobot would have written it: all episodes in one file of each kind."""
     import pyarrow as pa
 
-    from vla_bench.learn.pictures import ENCODINGS, Film
+    from vla_bench.lerobot.pictures import ENCODINGS, Film
 
     folder = write_dataset(tmp_path / "theirs", 2)
     files = sorted((folder / "data/chunk-000").glob("*.parquet"))

@@ -11,7 +11,7 @@ from support.demonstrations import numbers, picture, write_hdf5
 
 from vla_bench.errors import ConventionError, DataError
 from vla_bench.learn.demonstrations import open_demonstrations
-from vla_bench.learn.state import STATE_NAMES, robot_state
+from vla_bench.lerobot.state import STATE_NAMES, robot_state
 
 NAME = "KITCHEN_SCENE3_turn_on_the_stove_demo.hdf5"
 CAMERAS = ("agentview", "robot0_eye_in_hand")

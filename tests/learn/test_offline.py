@@ -12,8 +12,8 @@ from support.worlds import write_policy
 from vla_bench.catalog import POLICIES_DIR_VARIABLE
 from vla_bench.errors import ConventionError, DataError, MissingCapabilityError
 from vla_bench.learn.demonstrations import open_demonstrations
-from vla_bench.learn.lerobot_writer import Recording
 from vla_bench.learn.offline import NO_TOKENS, Question, measure, observations_in
+from vla_bench.lerobot.writer import Recording
 from vla_bench.policy.cards import load_policy
 
 TINY = {**BRIDGE_OPTIONS, "image_px": [32, 48], "control_hz": 5}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_bench.learn.lerobot_format import Layout
-from vla_bench.learn.lerobot_writer import Recording
+from vla_bench.lerobot.layout import Layout
+from vla_bench.lerobot.writer import Recording
 
 SIZE = (32, 48)
 LAYOUT = Layout(5.0, {"agentview": SIZE, "robot0_eye_in_hand": SIZE}, "lossless")

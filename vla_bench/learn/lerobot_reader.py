@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from vla_bench.errors import ConventionError, DataError
-from vla_bench.learn.demonstrations import DataConventions, Declaration, upright
-from vla_bench.learn.lerobot_format import (
+from vla_bench.learn.demonstrations import DataConventions, upright
+from vla_bench.lerobot.conventions import Declaration
+from vla_bench.lerobot.layout import (
     ACTION,
     IMAGES,
     INFO,
@@ -23,8 +24,9 @@ from vla_bench.learn.lerobot_format import (
     read_json,
     read_ours,
 )
-from vla_bench.learn.pictures import read_film
-from vla_bench.learn.state import STATE_NAMES, STATE_SIZE, proprio_of
+from vla_bench.lerobot.pictures import read_film
+from vla_bench.lerobot.state import STATE_NAMES, STATE_SIZE, proprio_of
+from vla_bench.lerobot.tables import read_columns, read_rows
 from vla_bench.types import Array, Image, Observation
 
 
@@ -184,36 +186,6 @@ def _size(feature: dict[str, Any]) -> tuple[int, int]:
     sizes = dict(zip(feature.get("names") or ("height", "width", "channels"), feature["shape"], strict=True))
     short = {name[0]: size for name, size in sizes.items()}  # height, h; width, w
     return short["h"], short["w"]
-
-
-def read_columns(path: Path) -> dict[str, Any]:
-    """Columns of a table of frames as arrays: of numbers where they are, of objects otherwise.
-
-    Raises:
-        DataError: The file is missing, damaged or half-written.
-    """
-    table = _read(path)
-    return {name: table[name].to_numpy() for name in table.column_names}
-
-
-def read_rows(path: Path, leave_out: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """Rows of a table of episodes, without the columns whose names begin with one of `leave_out`.
-
-    Raises:
-        DataError: The file is missing, damaged or half-written.
-    """
-    table = _read(path)
-    return table.select([name for name in table.column_names if not name.startswith(leave_out)]).to_pylist()
-
-
-def _read(path: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(path, f"is missing, damaged or half-written: {error}") from error
 
 
 def _decoded(value: dict[str, Any], source: Path) -> Image:

@@ -19,8 +19,9 @@ import numpy as np
 
 from vla_bench.catalog import words_of
 from vla_bench.errors import ConventionError, DataError, MissingCapabilityError
-from vla_bench.learn.demonstrations import DataConventions, Orientation, upright
-from vla_bench.learn.state import STATE_NAMES, proprio_of
+from vla_bench.learn.demonstrations import DataConventions, upright
+from vla_bench.lerobot.conventions import Orientation
+from vla_bench.lerobot.state import STATE_NAMES, proprio_of
 from vla_bench.types import Array, Observation
 
 CAMERAS = {"agentview": "agentview_rgb", "robot0_eye_in_hand": "eye_in_hand_rgb"}

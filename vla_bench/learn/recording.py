@@ -12,10 +12,10 @@ import numpy as np
 from vla_bench import catalog, seeding
 from vla_bench.axes.simulation import build_simulation
 from vla_bench.errors import ConventionError, VlaBenchError
-from vla_bench.learn.lerobot_draft import Draft
-from vla_bench.learn.lerobot_format import Layout
-from vla_bench.learn.lerobot_writer import KEPT, Recording
-from vla_bench.learn.state import robot_state
+from vla_bench.lerobot.draft import Draft
+from vla_bench.lerobot.layout import Layout
+from vla_bench.lerobot.state import robot_state
+from vla_bench.lerobot.writer import KEPT, Recording
 from vla_bench.policy.base import Policy
 from vla_bench.policy.cards import load_policy
 from vla_bench.types import CameraView, Episode, Simulation, Task

@@ -7,7 +7,7 @@ import pytest
 from support.demonstrations import picture
 
 from vla_bench.errors import DataError, MissingDataError
-from vla_bench.learn.pictures import ENCODINGS, Film, read_film
+from vla_bench.lerobot.pictures import ENCODINGS, Film, read_film
 
 NOISE = np.random.default_rng(0).integers(0, 256, size=(6, 32, 48, 3)).astype(np.uint8)
 

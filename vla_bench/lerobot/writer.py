@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_bench.errors import ConventionError, DataError, VlaBenchError
-from vla_bench.learn import lerobot_format as names
-from vla_bench.learn.lerobot_draft import Columns, Draft, statistics_of, write_columns
-from vla_bench.learn.lerobot_format import Layout, Ours
-from vla_bench.learn.lerobot_reader import read_columns, read_rows
-from vla_bench.learn.pictures import ENCODINGS
+from vla_bench.lerobot import layout as names
+from vla_bench.lerobot.draft import Columns, Draft, statistics_of, write_columns
+from vla_bench.lerobot.layout import Layout, Ours
+from vla_bench.lerobot.pictures import ENCODINGS
+from vla_bench.lerobot.tables import read_columns, read_rows
 
 KEPT = "kept"
 _DRAFTS, _LOCK = ".drafts", ".lock"

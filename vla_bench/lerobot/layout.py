@@ -18,9 +18,9 @@ from pydantic import Field
 
 from vla_bench.config import FileModel, parse
 from vla_bench.errors import DataError, MissingDataError
-from vla_bench.learn.demonstrations import DELTA_POSE, Declaration
-from vla_bench.learn.pictures import ENCODINGS
-from vla_bench.learn.state import STATE_FIELDS
+from vla_bench.lerobot.conventions import DELTA_POSE, Declaration
+from vla_bench.lerobot.pictures import ENCODINGS
+from vla_bench.lerobot.state import STATE_FIELDS
 
 VERSION = "v3.0"
 INFO, STATS, TASKS = "meta/info.json", "meta/stats.json", "meta/tasks.parquet"

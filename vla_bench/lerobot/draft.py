@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_bench.learn import feature_statistics
-from vla_bench.learn import lerobot_format as names
-from vla_bench.learn.lerobot_format import Layout
-from vla_bench.learn.pictures import ENCODINGS, Film
+from vla_bench.lerobot import feature_statistics
+from vla_bench.lerobot import layout as names
+from vla_bench.lerobot.layout import Layout
+from vla_bench.lerobot.pictures import ENCODINGS, Film
 from vla_bench.types import Array, Image
 
 Columns = dict[str, NDArray[Any]]
