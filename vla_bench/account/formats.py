@@ -14,7 +14,12 @@ _LATEX = {
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\rightarrow$", "±": r"$\pm$", "×": r"$\times$",
+    "−": r"$-$", "≤": r"$\leq$", "≥": r"$\geq$", "μ": r"\textmu{}", "Δ": r"$\Delta$", "†": r"\textdagger{}",
+    "³": r"\textsuperscript{3}", "²": r"\textsuperscript{2}",
 }  # fmt: skip
+# pdfLaTeX has these without further packages; of other letters it knows nothing, and stops.
+_LATEX_LETTERS = {*map(chr, range(0x20, 0x7F)), *map(chr, range(0xA1, 0x100)), *"–—‘’“”…•"}
 # An underscore inside a word is no emphasis, and names are full of them.
 _MARKDOWN = re.compile(r"[\\`*|<>&\[\]~$!]|(?<![^\W_])_|_(?![^\W_])")
 
@@ -24,8 +29,11 @@ _PAGE_CHARACTERS = 140  # and so many beside each other in small print
 
 
 def latex_escape(text: str) -> str:
-    """Text without anything that LaTeX would take for a command."""
-    return "".join(_LATEX.get(character, character) for character in _one_line(text))
+    """Text without anything that LaTeX would take for a command; letters that it lacks by code point."""
+    return "".join(
+        _LATEX.get(letter) or (letter if letter in _LATEX_LETTERS else f"[U+{ord(letter):04X}]")
+        for letter in _one_line(text)
+    )
 
 
 def markdown_escape(text: str) -> str:

@@ -11,10 +11,9 @@ from vla_bench.account.boards import Board, Tally
 from vla_bench.account.cells import REFERENCE
 from vla_bench.account.counted import Counted
 from vla_bench.account.figures.figure import (
-    COLUMN_WIDTH_IN,
-    WIDTH_IN,
     Figure,
     Look,
+    fitting_width_in,
     legend,
     legend_height_in,
     looks,
@@ -105,7 +104,7 @@ def _draw(made: Rollup, drawn_as: Mapping[Arm, Look], confidence: float) -> Draw
     for line in made.lines:
         places.setdefault(line.place, []).append(line)
     bars = len(made.columns) * max(map(len, places.values()))
-    width = WIDTH_IN if bars > 9 else COLUMN_WIDTH_IN
+    width = fitting_width_in(drawn_as.values(), wide=bars > 9)
     above = legend_height_in(drawn_as.values(), width)
     drawing = new_drawing(width, len(places) * PANEL_HEIGHT_IN + above)
     panels = drawing.subplots(len(places), 1, sharex=True, squeeze=False).flatten()

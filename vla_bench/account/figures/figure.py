@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 WIDTH_IN = 6.75  # of a page
 COLUMN_WIDTH_IN = 3.25  # of one of its two columns
 CHARACTER_IN = 0.058  # of a label in the size of all figures
+MOST_LEGEND_IN = 0.8  # above a narrow drawing
 # Okabe and Ito's colours, told apart by the colour-blind; markers tell them apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -141,6 +142,12 @@ def legend(drawing: Drawing) -> None:
     drawing.legend(
         handles.values(), handles.keys(), loc="outside upper center", ncols=-(-len(handles) // rows)
     )
+
+
+def fitting_width_in(drawn_as: Iterable[Look], *, wide: bool) -> float:
+    """The width of a page, or of a column where that is enough for the drawing and its legend."""
+    room = legend_height_in(drawn_as, COLUMN_WIDTH_IN) < MOST_LEGEND_IN
+    return COLUMN_WIDTH_IN if room and not wide else WIDTH_IN
 
 
 def legend_height_in(drawn_as: Iterable[Look], width_in: float) -> float:

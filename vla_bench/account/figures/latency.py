@@ -11,10 +11,9 @@ import numpy as np
 
 from vla_bench.account.counted import Counted
 from vla_bench.account.figures.figure import (
-    COLUMN_WIDTH_IN,
-    WIDTH_IN,
     Figure,
     Look,
+    fitting_width_in,
     legend,
     legend_height_in,
     logarithmic,
@@ -88,8 +87,7 @@ def _curves(counted: Counted, latencies_ms: Callable[[Iterable[Record]], Array])
 def _draw(
     panels: Mapping[str, Sequence[Curve]], drawn_as: Mapping[Arm, Look], periods_ms: Sequence[float]
 ) -> Drawing:
-    wide = len(panels) > 1
-    width = WIDTH_IN if wide else COLUMN_WIDTH_IN
+    width = fitting_width_in(drawn_as.values(), wide=len(panels) > 1)
     drawing = new_drawing(width, PANEL_HEIGHT_IN + legend_height_in(drawn_as.values(), width))
     axes = drawing.subplots(1, len(panels), sharey=True, squeeze=False).flatten()
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):

@@ -12,10 +12,9 @@ from vla_bench.account.boards import axis_of
 from vla_bench.account.cells import REFERENCE
 from vla_bench.account.counted import Counted
 from vla_bench.account.figures.figure import (
-    COLUMN_WIDTH_IN,
-    WIDTH_IN,
     Figure,
     Look,
+    fitting_width_in,
     legend,
     legend_height_in,
     looks,
@@ -80,8 +79,7 @@ def _draw(
     """Small multiples: a panel a factor, a line an arm."""
     rows = math.ceil(len(places) / PANELS_IN_A_ROW)
     columns = math.ceil(len(places) / rows)
-    wide = columns > 1
-    width = WIDTH_IN if wide else COLUMN_WIDTH_IN
+    width = fitting_width_in(drawn_as.values(), wide=columns > 1)
     above = legend_height_in(drawn_as.values(), width)
     drawing = new_drawing(width, rows * PANEL_HEIGHT_IN + 0.2 + above)
     panels = drawing.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()

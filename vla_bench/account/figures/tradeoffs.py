@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from vla_bench.account.cells import Cell
 from vla_bench.account.counted import Counted, Place
 from vla_bench.account.figures.figure import (
-    COLUMN_WIDTH_IN,
     GREY,
-    WIDTH_IN,
     Figure,
     Look,
+    fitting_width_in,
     legend,
     legend_height_in,
     logarithmic,
@@ -115,8 +114,7 @@ def pareto(points: Sequence[Point], *, more_is_better: bool) -> list[Point]:
 
 
 def _draw(panels: Sequence[Panel], drawn_as: Mapping[Arm, Look]) -> Drawing:
-    wide = len(panels) > 1
-    width = WIDTH_IN if wide else COLUMN_WIDTH_IN
+    width = fitting_width_in(drawn_as.values(), wide=len(panels) > 1)
     drawing = new_drawing(width, PANEL_HEIGHT_IN + legend_height_in(drawn_as.values(), width))
     axes = drawing.subplots(1, len(panels), sharey=True, squeeze=False).flatten()
     for panel, axis in zip(panels, axes, strict=True):
