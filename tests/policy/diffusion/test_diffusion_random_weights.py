@@ -121,3 +121,12 @@ def test_a_design_that_does_not_fit_its_card_is_refused():
     card = card.model_copy(update={"chunk_predicted": 12})
     with pytest.raises(ConventionError, match="chunk_predicted is 12, the checkpoint's 15"):
         build_policy(with_random_weights(card), "fp32")
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_published_numbers_are_of_several_checkpoints_and_never_tested_as_a_rate(name):
+    for number in read_card(name).reference:
+        assert number.metric == "best_checkpoint_percent"
+        assert "last 10 checkpoints" in number.note
+        assert number.trials == 150
+    assert read_card(name).reference

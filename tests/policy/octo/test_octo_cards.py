@@ -46,3 +46,20 @@ def test_choosing_a_card_downloads_nothing(name, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(MissingDataError, match=f"hf download rail-berkeley/{name}"):
         load_policy(name)
+
+
+def test_published_numbers_are_means_of_their_tasks():
+    """What a note lists and what the row says belong together."""
+    for name in CARDS:
+        for number in read_card(name).reference:
+            tasks = number.note.partition(" tasks: ")[2].partition(";")[0]
+            if tasks:
+                values = [float(task.rsplit(" ", 1)[1]) for task in tasks.split(", ")]
+                assert number.value == pytest.approx(sum(values) / len(values), abs=0.06)
+    listed = {name: {number.suite for number in read_card(name).reference} for name in CARDS}
+    assert listed == {
+        "octo-small": {"simpler_widowx"},
+        "octo-base": {"bridge", "google", "simpler_widowx", "simpler_google"},
+        "octo-small-1.5": set(),
+        "octo-base-1.5": {"bridge", "google"},
+    }
