@@ -82,8 +82,9 @@ def _over_seeds(groups: Sequence[Array], confidence: float, rng: np.random.Gener
     drawn = (rng.integers(0, 2, size=(RESAMPLES, PSEUDO)) * 2.0 - 1).sum(axis=1)[:, None].repeat(k, axis=1)
     for stratum in _strata(groups):
         m = len(stratum)
-        counts = rng.multinomial(m, np.full(m, 1 / m), size=RESAMPLES)
-        drawn += np.sqrt(m / (m - 1)) * ((counts - 1) @ stratum)
+        kinds, found = np.unique(stratum, axis=0, return_counts=True)  # few: draw how often each comes
+        counts = rng.multinomial(m, found / m, size=RESAMPLES)
+        drawn += np.sqrt(m / (m - 1)) * ((counts - found) @ kinds)
     middle = means * n / (n + PSEUDO)
     ends = middle + np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0) / (n + PSEUDO)
     method = f"bootstrap of seeds within tasks, {RESAMPLES:,} draws"

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from vla_bench import seeding
+from vla_bench.account.statistics import NoModelError, gee_effects
+
+TASKS = np.repeat(np.arange(12), 40)
+PRECISION = np.tile(["bf16", "int4"], 240)
+AXIS = np.tile(np.repeat(["visual", "motion"], 2), 120)
+
+
+def drawn(rate):
+    return seeding.generator("statistics", "test effects").random(TASKS.size) < rate
+
+
+RATE = 0.7 - 0.2 * (PRECISION == "int4") - 0.1 * (AXIS == "motion")
+
+
+def test_effects_of_a_balanced_design_are_differences_of_rates():
+    y = drawn(RATE)
+    made = gee_effects(
+        y, TASKS, {"precision": PRECISION, "axis": AXIS}, 0.95, interactions=[("precision", "axis")]
+    )
+    assert [effect.name for effect in made] == [
+        "precision=int4",
+        "axis=motion",
+        "precision=int4 × axis=motion",
+    ]
+
+    quantised, motion = PRECISION == "int4", AXIS == "motion"
+    expected = [
+        y[quantised].mean() - y[~quantised].mean(),
+        y[motion].mean() - y[~motion].mean(),
+        (y[quantised & motion].mean() - y[quantised & ~motion].mean())
+        - (y[~quantised & motion].mean() - y[~quantised & ~motion].mean()),
+    ]
+    values = [effect.estimate.value for effect in made]
+    assert values == pytest.approx(expected, abs=1e-6)  # the model is saturated
+    for effect in made:
+        assert effect.estimate.interval.low < effect.estimate.value < effect.estimate.interval.high
+        decided = not effect.estimate.interval.low < 0 < effect.estimate.interval.high
+        assert decided == (effect.p_value < 0.05)
+    assert made[0].p_value < 0.01
+
+
+def test_one_factor_is_a_paired_t_test_of_tasks_with_mancl_and_derouens_correction():
+    y = drawn(RATE)
+    [made] = gee_effects(y, TASKS, {"precision": PRECISION}, 0.95)
+    by_task = y.reshape(12, 20, 2).mean(axis=1)  # precisions alternate
+    of_tasks = by_task[:, 1] - by_task[:, 0]
+    half = made.estimate.interval.high - made.estimate.value
+    from scipy.stats import t
+
+    deviations = of_tasks - of_tasks.mean()
+    naive = np.sqrt((deviations**2).sum()) / 12
+    assert made.estimate.value == pytest.approx(of_tasks.mean(), abs=1e-6)
+    # each residual is divided by 1 - leverage, 1 - 1/12: the jackknife
+    assert half == pytest.approx(t.ppf(0.975, 10) * naive / (1 - 1 / 12), rel=0.02)
+    assert "Mancl and DeRouen" in made.estimate.method
+
+
+def test_the_order_of_episodes_does_not_matter():
+    y, order = drawn(RATE), seeding.generator("statistics", "order").permutation(TASKS.size)
+    [first] = gee_effects(y, TASKS, {"precision": PRECISION}, 0.95)
+    shuffled = {"precision": PRECISION[order]}
+    flipped = PRECISION[order][0] != "bf16"
+    [second] = gee_effects(y[order], TASKS[order], shuffled, 0.95)
+    sign = -1 if flipped else 1
+    assert second.estimate.value == pytest.approx(sign * first.estimate.value)
+    assert second.p_value == pytest.approx(first.p_value)
+
+
+def test_few_tasks_are_flagged():
+    few = TASKS < 8
+    [made] = gee_effects(drawn(RATE)[few], TASKS[few], {"precision": PRECISION[few]}, 0.95)
+    assert made.warning.startswith("8 tasks")
+    assert gee_effects(drawn(RATE), TASKS, {"precision": PRECISION}, 0.95)[0].warning == ""
+
+
+def test_what_cannot_be_fitted_is_refused_by_name():
+    y = drawn(RATE)
+    with pytest.raises(NoModelError, match="precision=int4 has no successes"):
+        gee_effects(y & (PRECISION == "bf16"), TASKS, {"precision": PRECISION}, 0.95)
+    certain, factors = (
+        y | ((PRECISION == "int4") & (AXIS == "motion")),
+        {"precision": PRECISION, "axis": AXIS},
+    )
+    with pytest.raises(NoModelError, match="precision=int4 with axis=motion has no failures"):
+        gee_effects(certain, TASKS, factors, 0.95, interactions=[("precision", "axis")])
+    with pytest.raises(NoModelError, match="2 tasks for 2 coefficients"):
+        gee_effects(y[:80], TASKS[:80], {"precision": PRECISION[:80]}, 0.95)
+    with pytest.raises(NoModelError, match="always go together"):
+        gee_effects(y, TASKS, {"precision": PRECISION, "weights": PRECISION}, 0.95)
+    with pytest.raises(NoModelError, match="0 tasks"):
+        gee_effects([], [], {"precision": []}, 0.95)
+    with pytest.raises(ValueError, match="480 outcomes, 80 tasks"):
+        gee_effects(y, TASKS[:80], {"precision": PRECISION}, 0.95)
