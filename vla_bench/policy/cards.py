@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -64,6 +64,9 @@ class Card(FileModel):
         adapter: `module:factory`; the factory takes (card, precision) and returns a Policy.
         privileged: It sees the simulation's state, not only what sensors show.
         blind: It never looks at a picture.
+        place: Where it runs when there are several simulators: in a process of its own that serves all of
+            them (`server`), or in each simulator's process, because it is light or is one elsewhere already.
+        wraps: Option that names the policy that it wraps, if it wraps one.
         argument: Option that the text after `name:` sets.
         alias: The text after `name:` is CARD@ARGUMENT, and that card with that argument is meant.
         options: What the adapter reads.
@@ -78,6 +81,8 @@ class Card(FileModel):
     precisions: tuple[str, ...] = Field(default=("fp32",), min_length=1)
     privileged: bool = False
     blind: bool = False
+    place: Literal["server", "simulator"] = "server"
+    wraps: str | None = None
     deterministic: bool = True
     action_convention: str = "delta_pose"
     chunk_predicted: int = Field(default=1, gt=0)
@@ -120,7 +125,23 @@ def load_policy(policy: str, precision: str | None = None) -> Policy:
         MissingCapabilityError: The card has no such precision, or the adapter's packages are not installed.
     """
     card = read_card(policy)
-    return build_policy(card, precision or card.precisions[0])
+    precision = precision or card.precisions[0]
+    if (policy, precision) in _elsewhere:
+        return _elsewhere[policy, precision]()
+    return build_policy(card, precision)
+
+
+_elsewhere: dict[tuple[str, str], Callable[[], Policy]] = {}
+
+
+def reach_elsewhere(policies: Mapping[tuple[str, str], Callable[[], Policy]]) -> None:
+    """From now on these are not built in this process, also where others wrap them.
+
+    Args:
+        policies: Policy and precision → what connects to it.
+    """
+    _elsewhere.clear()
+    _elsewhere.update(policies)
 
 
 def build_policy(card: Card, precision: str) -> Policy:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from vla_bench import catalog
 from vla_bench.errors import MissingCapabilityError
+from vla_bench.policy import hub
 from vla_bench.policy.base import precision_report
 from vla_bench.policy.cards import read_card
+from vla_bench.policy.profile import profile
 from vla_bench.run.conventions import (
     check_capability,
     check_card,
@@ -17,13 +19,16 @@ from vla_bench.run.conventions import (
     policy_seed,
     try_one_action,
 )
+from vla_bench.run.hosting import Hosting
 from vla_bench.run.latency import latency_source
-from vla_bench.run.latency.measuring import known_source, measure
+from vla_bench.run.latency.measuring import Measure, known_source, measure
 from vla_bench.run.pacing import parse_pacing
 from vla_bench.run.plan import Plan, PlanError, WorkItem
-from vla_bench.run.records import Loaded
+from vla_bench.run.provenance import device_used
+from vla_bench.run.records import Loaded, Session
 from vla_bench.run.stage import Pair, Policies, Scene
 from vla_bench.run.timing import too_late
+from vla_bench.run.weights import file_digests
 from vla_bench.types import Arm
 
 
@@ -33,17 +38,22 @@ class Preparation:
     Args:
         plan: What will be run.
         policies: Who will act.
+        hosting: The policies that have a process of their own.
 
     Attributes:
         lacking: Policies that this machine cannot run, and why.
+        loaded: What the precisions of the policies came to.
     """
 
-    def __init__(self, plan: Plan, policies: Policies) -> None:
-        self._plan, self._policies, self._scene = plan, policies, Scene()
+    def __init__(self, plan: Plan, policies: Policies, hosting: Hosting) -> None:
+        self._plan, self._policies, self._hosting = plan, policies, hosting
+        self._scene = Scene()
         self.lacking: dict[Pair, MissingCapabilityError] = {}
+        self.loaded: tuple[Loaded, ...] = ()
+        self._taken: dict[str, list[hub.Taken]] = {}
 
-    def compare(self) -> tuple[Loaded, ...]:
-        """Load every policy and let each act once in the first task of each suite; returns what was loaded.
+    def compare(self) -> None:
+        """Load every policy and let each act once in the first task of each suite.
 
         Raises:
             ConventionError: A policy does not fit its card or a suite.
@@ -63,7 +73,17 @@ class Preparation:
             raise next(iter(self.lacking.values()))
         for arm in self._arms():
             check_capability(arm, self._policies.get(arm.policy, arm.precision))
-        return self._loaded(pairs)
+        self.loaded = self._loaded(pairs)
+
+    def described(self, session: Session) -> Session:
+        """The session, with what was loaded: precisions, checkpoints, and the device that computes."""
+        pairs = dict.fromkeys((arm.policy, arm.precision) for arm in self._arms())
+        used = device_used(profile(self._policies.get(*pair)).device for pair in pairs)
+        checkpoints = {name: file_digests(taken) for name, taken in self._taken.items() if taken}
+        versions = session.versions | used.pop("versions", {})
+        return session.model_copy(
+            update={"loaded": self.loaded, "checkpoints": checkpoints, "versions": versions, **used}
+        )
 
     def measure(self, folder: Path) -> None:
         """Make every arm's delays known; those of this machine are recorded, unless the folder has them.
@@ -89,7 +109,9 @@ class Preparation:
     def _compare(self, item: WorkItem, name: str, precision: str) -> None:
         simulation = self._scene.of(item.task())
         simulation.reset(item.episode)
-        policy = self._policies.get(name, precision)
+        with hub.noting() as taken:
+            policy = self._policies.get(name, precision)
+        self._taken.setdefault(name, []).extend(taken)
         check_card(policy, read_card(name))
         check_conventions(simulation, policy, name)
         check_frequency(simulation.task, policy, name)
@@ -109,9 +131,12 @@ class Preparation:
         simulation = self._scene.of(first.task())
         simulation.reset(first.episode)
         policy = self._policies.get(arm.policy, arm.precision)
-        policy.reset(simulation.observe().instruction, policy_seed(first.episode))
-        about = {"task": first.episode.task_id}
-        measure(arm, folder, policy, observe(simulation, policy), about)
+        asked = Measure(
+            arm, folder, simulation.observe().instruction, policy_seed(first.episode),
+            observe(simulation, policy), {"task": first.episode.task_id},
+        )  # fmt: skip
+        if not self._hosting.measure(asked):
+            measure(asked, policy)
 
     def _arms(self) -> list[Arm]:
         """The arms that can be run."""

@@ -48,10 +48,13 @@ class Rollout:
     Attributes:
         simulation, policy: Who takes part.
         chunk_executed: How many actions of a chunk are executed before the next inference.
-        on_step: Called after every policy period, for example to record a frame.
+        on_start: Called when the policy's clock begins; `on_step` after every policy period, for example to
+            record a frame.
+        command: What the robot was last told; `commands` counts how often it was told something.
         delays: What each inference takes on the virtual clock.
         phase_ticks: How long the world runs before the policy's clock begins.
         steps, ticks: Accepted actions and simulation ticks so far.
+        thinking: Whether the policy is being asked.
         succeeded: Whether the goal held after some tick.
         ended_by: The limit of the budget that ended the episode.
         frozen_ns: How long the world stood still and waited for the policy.
@@ -62,11 +65,15 @@ class Rollout:
     simulation: Simulation
     policy: Policy
     chunk_executed: int = 1
+    on_start: Callable[[], None] = lambda: None
     on_step: Callable[[], None] = lambda: None
+    command: Array | None = None
+    commands: int = 0
     delays: Delays = no_delay
     phase_ticks: int = 0
     steps: int = 0
     ticks: int = 0
+    thinking: bool = False
     succeeded: bool = False
     ended_by: Literal["steps", "time"] | None = None
     frozen_ns: int = 0
@@ -123,7 +130,9 @@ class Rollout:
         """
         observations = self._history()
         began = time.perf_counter_ns()
+        self.thinking = True
         chunk = (act or self.policy.act)(observations)
+        self.thinking = False
         spent_ns = time.perf_counter_ns() - began
         actions = np.asarray(chunk.actions, dtype=np.float64)
         check_chunk(self.simulation, self.policy, actions)
@@ -181,6 +190,8 @@ class Rollout:
     def tick(self, command: Array | None) -> None:
         """Advance the simulation by one tick and test success and the time budget."""
         self.simulation.tick(command)
+        if command is not None:
+            self.command, self.commands = command, self.commands + 1
         self.ticks += 1
         self.succeeded = self.succeeded or self.simulation.succeeded
         budget = self.simulation.task.budget
@@ -276,6 +287,7 @@ def play(run: Rollout, episode: Episode, pacing: str, policy_seed: int) -> dict[
     try:
         run.policy.reset(run.simulation.observe().instruction, policy_seed)
         run.start()
+        run.on_start()
         kind = parse_pacing(pacing)
         PACINGS[kind.mode].play(run, kind)
     except PolicyFailure as failure:

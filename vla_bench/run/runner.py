@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from vla_bench.run.executors import Executor, Means, make_executor
 from vla_bench.run.executors.units import units_of
+from vla_bench.run.hosting import Hosting
 from vla_bench.run.plan import Plan
 from vla_bench.run.preparation import Preparation
-from vla_bench.run.records import Loaded, Record, RunHeader, done_keys, open_run
+from vla_bench.run.records import Record, RunHeader, done_keys, open_run
 from vla_bench.run.stage import Job, Policies, filmed_keys
 
+log = logging.getLogger("vla_bench.run")
 OnRecord = Callable[[Record], None]
 
 
@@ -20,7 +23,8 @@ def run_plan(
     plan: Plan,
     folder: Path,
     header: RunHeader,
-    on_record: OnRecord = lambda record: None,
+    on_record: log = logging.getLogger("vla_bench.run")
+OnRecord = lambda record: None,
     executor: Executor | None = None,
 ) -> int:
     """Run what is not done yet and return the number of new records.
@@ -34,24 +38,25 @@ def run_plan(
         MissingCapabilityError: This machine can run none of the policies.
         VlaBenchError: The folder holds something else, cannot be written, or a policy cannot be loaded.
     """
-    policies = Policies()
-    with contextlib.closing(Preparation(plan, policies)) as preparation:
-        header = open_run(folder, _with_loaded(header, preparation.compare()))
-        preparation.measure(folder)
-        fingerprint = header.sessions[-1].fingerprint
-        job = Job(plan.study, folder, fingerprint, preparation.lacking, filmed_keys(plan))
-    done = done_keys(folder)
-    units = units_of(item for item in plan.items if item.key not in done)
-    count = 0
     executor = executor or make_executor(None, Means())
-    with contextlib.closing(executor.run(job, units, policies, lambda item: True)) as records:
-        for record in records:
+    with contextlib.ExitStack() as closing:
+        hosting = closing.enter_context(Hosting(plan.study.arms if executor.hosting else (), executor.means))
+        policies = closing.enter_context(contextlib.closing(Policies(hosting.here)))
+        with contextlib.closing(Preparation(plan, policies, hosting)) as preparation:
+            preparation.compare()
+            *before, last = header.sessions
+            sessions = (*before, preparation.described(last))
+            header = open_run(folder, header.model_copy(update={"sessions": sessions}))
+            preparation.measure(folder)
+        fingerprint = header.sessions[-1].fingerprint
+        job = Job(plan.study, folder, fingerprint, preparation.lacking, filmed_keys(plan), hosting.hosts)
+        done = done_keys(folder)
+        units = units_of(item for item in plan.items if item.key not in done)
+        count = 0
+        records = executor.run(job, units, policies, lambda item: True)
+        for record in closing.enter_context(contextlib.closing(records)):
             on_record(record)
             count += 1
-    return count
-
-
-def _with_loaded(header: RunHeader, loaded: tuple[Loaded, ...]) -> RunHeader:
-    """The header whose last session says what was loaded."""
-    *before, last = header.sessions
-    return header.model_copy(update={"sessions": (*before, last.model_copy(update={"loaded": loaded}))})
+        for sentence in hosting.told():
+            log.info(sentence)
+        return count

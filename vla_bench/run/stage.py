@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vla_bench.errors import MissingCapabilityError
 from vla_bench.policy.base import Policy
-from vla_bench.policy.cards import load_policy, read_card
+from vla_bench.policy.cards import load_policy, reach_elsewhere, read_card
 from vla_bench.run.conventions import policy_seed
 from vla_bench.run.latency import LatencySource, phase_ticks
 from vla_bench.run.latency.measuring import known_source
@@ -21,6 +21,9 @@ from vla_bench.run.rollout import Rollout, play
 from vla_bench.run.study import Study
 from vla_bench.run.video import Video
 from vla_bench.types import Arm, Simulation, Task
+
+if TYPE_CHECKING:
+    from vla_bench.policy.remote.hosted import Host
 
 Pair = tuple[str, str]  # a policy and a precision
 
@@ -35,6 +38,7 @@ class Job:
         fingerprint: Of the machine that began this session of the run.
         lacking: Policies that cannot be run here, and why: their episodes are errors.
         filmed: Keys of the items that are filmed.
+        hosts: Policies that have a process of their own, once for each GPU.
     """
 
     study: Study
@@ -42,13 +46,32 @@ class Job:
     fingerprint: str | None = None
     lacking: Mapping[Pair, MissingCapabilityError] = field(default_factory=dict)
     filmed: frozenset[str] = frozenset()
+    hosts: tuple[Mapping[Pair, Host], ...] = ()
 
 
 class Policies:
-    """The policies of a run at their precisions, loaded when they are first asked for, and kept."""
+    """The policies of a run at their precisions, loaded when they are first asked for, and kept.
 
-    def __init__(self) -> None:
+    Until it is closed, the process reaches the hosted ones where they are, also where others wrap them.
+
+    Args:
+        hosts: Those that have a process of their own, where they are reached.
+
+    Attributes:
+        are_elsewhere: Whether there are any.
+    """
+
+    def __init__(self, hosts: Mapping[Pair, Host] | None = None) -> None:
         self._loaded: dict[Pair, Policy] = {}
+        self.are_elsewhere = bool(hosts)
+        if hosts:
+            from vla_bench.policy.remote.hosted import use_hosts
+
+            use_hosts(hosts)
+
+    def close(self) -> None:
+        """Forget where the hosted ones are."""
+        reach_elsewhere({})
 
     def get(self, name: str, precision: str) -> Policy:
         """A policy at a precision.
@@ -101,10 +124,15 @@ class Stage:
         self._playing: tuple[int, Rollout | None] | None = None  # how many items before, and the rollout
 
     def progress(self) -> tuple[int, int, int] | None:
-        """Something that changes while an item is played, else None; any thread may ask."""
+        """Something that changes while an item is played, or None while there is nothing to be done here.
+
+        Any thread may ask. A policy in another process has somebody else who looks after it.
+        """
         if self._playing is None:
             return None
         count, run = self._playing
+        if run is not None and run.thinking and self._policies.are_elsewhere:
+            return None
         return (count, 0, 0) if run is None else (count, run.ticks, run.steps)
 
     def play(self, item: WorkItem) -> Record:

@@ -19,6 +19,7 @@ from vla_bench.policy.base import PolicySpec
 from vla_bench.policy.cards import Card
 from vla_bench.policy.remote.conventions import (
     ARM_ACTION,
+    LONGEST_WAIT_S,
     Conventions,
     read_address,
     read_conventions,
@@ -154,7 +155,7 @@ class RemotePolicy:
         for attempt in range(attempts - 1):
             with contextlib.suppress(LostServerError):
                 return self._open()
-            time.sleep(self._conventions.backoff_s * 2**attempt)
+            time.sleep(min(LONGEST_WAIT_S, self._conventions.backoff_s * 2.0**attempt))
         try:
             return self._open()
         except LostServerError as error:

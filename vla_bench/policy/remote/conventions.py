@@ -24,6 +24,7 @@ from vla_bench.policy.remote.wire import WireError
 from vla_bench.types import Array, Image, Observation
 
 ARM_ACTION = 7
+LONGEST_WAIT_S = 10.0
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:@/\[\]]+):(?P<port>\d{1,5})")
 
 
@@ -51,7 +52,8 @@ class Conventions(FileModel):
         unnorm_key: Data set whose statistics the server shall use, where it can be told.
         control_hz: Frequency of the actions in the training data.
         timeout_s: How long an answer may take.
-        attempts, backoff_s: How often a connection is tried, and the wait after the first; it doubles.
+        attempts, backoff_s: How often a connection is tried, and the wait after the first; it doubles, up to
+            `LONGEST_WAIT_S`.
         token_variable: Environment variable with the server's token; used where it is set.
     """
 

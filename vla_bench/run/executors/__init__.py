@@ -17,8 +17,35 @@ from vla_bench.run.stage import Job, Policies
 __all__ = ["EXECUTORS", "Executor", "Means", "make_executor"]
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a run has at its disposal.
+
+    Attributes:
+        workers: How many simulators run side by side.
+        max_batch: How many requests a policy answers together; 1 is exact with any number of workers.
+        patience_s: How long an episode may make no progress before its process is ended.
+        address: Of a Ray cluster; None is one of this machine's own.
+        slurm: Parameters of the jobs, as submitit calls them (`slurm_partition`, `timeout_min`, …).
+    """
+
+    workers: int = 1
+    max_batch: int = 8
+    patience_s: float = PATIENCE_S
+    address: str | None = None
+    slurm: Mapping[str, str | int] = field(default_factory=dict)
+
+
 class Executor(Protocol):
-    """Plays units and writes their records."""
+    """Plays units and writes their records.
+
+    Attributes:
+        means: What it was given.
+        hosting: Whether policies are served by processes of their own, which the run starts.
+    """
+
+    means: Means
+    hosting: bool
 
     def run(
         self, job: Job, units: Sequence[Unit], policies: Policies, needed: Callable[[WorkItem], bool]
@@ -37,23 +64,6 @@ class Executor(Protocol):
             VlaBenchError: Nothing can be played any more: a full disk, say.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a run has at its disposal.
-
-    Attributes:
-        workers: How many simulators run side by side.
-        patience_s: How long an episode may make no progress before its process is ended.
-        address: Of a Ray cluster; None is one of this machine's own.
-        slurm: Parameters of the jobs, as submitit calls them (`slurm_partition`, `timeout_min`, …).
-    """
-
-    workers: int = 1
-    patience_s: float = PATIENCE_S
-    address: str | None = None
-    slurm: Mapping[str, str | int] = field(default_factory=dict)
 
 
 # name → what makes it, and the extra of the distribution that it needs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,6 +17,7 @@ from vla_bench.run.records import Record, RecordWriter, last_record
 from vla_bench.run.stage import Job
 
 MAIN = "main"
+log = logging.getLogger("vla_bench.run")
 
 
 class WorkerDiedError(VlaBenchError):
@@ -149,6 +151,7 @@ class Crew:
     def _bury(self, schedule: Schedule, place: _Place, event: Died) -> Generator[Record]:
         """Take stock of what a dead worker left, and put another in its place."""
         unit = place.unit
+        log.warning("worker %s ended %s; another takes its place", place.hand.name, event.how)
         if unit is not None:
             # it may have written a record and died before it could say so
             last = last_record(self._job.folder, place.hand.name)

@@ -32,13 +32,18 @@ _POLL_S = 1.0
 class Processes:
     """Several workers on this machine.
 
+    Attributes:
+        hosting: Policies with weights have a process of their own.
+
     Args:
         means: How many, and how patient.
         prefix: Before the numbers that are the workers' names.
     """
 
+    hosting = True
+
     def __init__(self, means: Means, prefix: str = "") -> None:
-        self._workers, self._patience_s, self._prefix = means.workers, means.patience_s, prefix
+        self.means, self._prefix = means, prefix
 
     def run(
         self, job: Job, units: Sequence[Unit], policies: Policies, needed: Callable[[WorkItem], bool]
@@ -48,22 +53,23 @@ class Processes:
         Raises:
             MissingCapabilityError: This machine has not memory enough for so many workers.
         """
-        require_memory(self._workers)
-        names = [f"{self._prefix}{number}" for number in range(self._workers)]
-        yield from Crew(job, names, _Local(job, self._patience_s), needed).play(units)
+        require_memory(self.means.workers)
+        names = [f"{self._prefix}{number}" for number in range(self.means.workers)]
+        transport = _Local(job, names, self.means.patience_s)
+        yield from Crew(job, names, transport, needed).play(units)
 
 
 class _Local:
     """Spawns processes: one that was forked would share an OpenGL context that does not survive it."""
 
-    def __init__(self, job: Job, patience_s: float) -> None:
-        self._job, self._patience_s = job, patience_s
+    def __init__(self, job: Job, names: Sequence[str], patience_s: float) -> None:
+        self._job, self._names, self._patience_s = job, names, patience_s
         self._context = multiprocessing.get_context("spawn")
         one_thread_each()
 
     def hire(self, name: str) -> Hand:
         ours, theirs = self._context.Pipe()
-        arguments = (theirs, self._job, name, self._patience_s)
+        arguments = (theirs, self._job, name, self._names.index(name), self._patience_s)
         process = self._context.Process(target=_work, args=arguments, name=f"worker {name}", daemon=True)
         process.start()
         theirs.close()
@@ -109,11 +115,11 @@ def _how(code: int | None, words: str) -> str:
     return f"with exit status {code}{said}"
 
 
-def _work(connection: Connection, job: Job, name: str, patience_s: float) -> None:
+def _work(connection: Connection, job: Job, name: str, number: int, patience_s: float) -> None:
     """The main function of a worker."""
     leave_signals_to_main()
     try:
-        with Worker(job, name, patience_s) as worker:
+        with Worker(job, name, number, patience_s) as worker:
             while (unit := connection.recv()) is not None:
                 for record in worker.play(unit):
                     connection.send(record)

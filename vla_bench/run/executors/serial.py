@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from vla_bench.errors import MissingCapabilityError
 from vla_bench.run.executors import Means
 from vla_bench.run.executors.units import Unit
+from vla_bench.run.hosting import gpus
 from vla_bench.run.plan import WorkItem
 from vla_bench.run.records import Record, RecordWriter
 from vla_bench.run.stage import Job, Policies, Stage
@@ -15,6 +16,10 @@ from vla_bench.run.stage import Job, Policies, Stage
 
 class Serial:
     """One worker, which is this process.
+
+    Attributes:
+        hosting: On a machine with a GPU policies have a process of their own: simulators draw with OpenGL,
+            and CUDA never shares a process with that.
 
     Raises:
         MissingCapabilityError: Several are wanted.
@@ -25,6 +30,7 @@ class Serial:
             raise MissingCapabilityError(
                 f"executor 'serial' is one worker, {means.workers} are asked for: --executor process"
             )
+        self.means, self.hosting = means, bool(gpus())
 
     def run(
         self, job: Job, units: Sequence[Unit], policies: Policies, needed: Callable[[WorkItem], bool]

@@ -27,14 +27,18 @@ class Worker:
     Args:
         job: What is played.
         name: Of its file of records.
+        number: Which one it is: workers take turns with the GPUs.
         patience_s: How long an episode may make no progress before the process is ended.
 
     Raises:
         VlaBenchError: Its file of records cannot be written.
     """
 
-    def __init__(self, job: Job, name: str, patience_s: float = PATIENCE_S) -> None:
-        self._stage = Stage(job, Policies(), name)
+    def __init__(self, job: Job, name: str, number: int = 0, patience_s: float = PATIENCE_S) -> None:
+        hosts = job.hosts[number % len(job.hosts)] if job.hosts else None
+        if len(job.hosts) > 1:  # the pictures come from the GPU that looks at them
+            os.environ.setdefault("MUJOCO_EGL_DEVICE_ID", str(number % len(job.hosts)))
+        self._stage = Stage(job, Policies(hosts), name)
         self._closing = contextlib.ExitStack()
         self._closing.callback(self._stage.close)
         self._writer = self._closing.enter_context(_take_over(job.folder, name))

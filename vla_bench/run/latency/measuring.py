@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,33 @@ def known_source(arm: Arm, folder: Path) -> LatencySource:
     return Trace(samples_ns, content=digest)
 
 
-def measure(
-    arm: Arm, folder: Path, policy: Policy, observation: Observation, about: Mapping[str, Any]
-) -> None:
-    """Record what `policy` takes on one real observation into the run's folder, unless it is known there.
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What is to be recorded into a run's folder.
 
-    Nothing else of this process runs meanwhile. The policy must have been reset.
+    Attributes:
+        arm: Whose policy at its precision.
+        folder: Of the run.
+        instruction, seed: Of the episode that the policy is in.
+        observation: A real one.
+        about: What else the trace says of itself.
     """
-    if not _path(arm, folder).exists():
-        _record(_path(arm, folder), arm, policy, observation, about)
+
+    arm: Arm
+    folder: Path
+    instruction: str
+    seed: int
+    observation: Observation
+    about: Mapping[str, Any]
+
+
+def measure(asked: Measure, policy: Policy) -> None:
+    """Record what `policy` takes, unless it is known; nothing else of this process runs meanwhile."""
+    path = _path(asked.arm, asked.folder)
+    if path.exists():
+        return
+    policy.reset(asked.instruction, asked.seed)
+    _record(path, asked.arm, policy, asked.observation, asked.about)
 
 
 def _path(arm: Arm, folder: Path) -> Path:

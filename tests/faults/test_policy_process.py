@@ -1,0 +1,160 @@
+"""The process of the policies: it dies, hangs, or has too little memory, and no episode notices."""
+
+import os
+import signal
+import sys
+
+import pytest
+from support.runs import plan_of, run, timeless
+from support.worlds import BRIDGE, write_policy
+
+from vla_bench import catalog
+from vla_bench.errors import ConventionError
+from vla_bench.run.executors import Means, make_executor
+from vla_bench.run.hosting import Hosting
+from vla_bench.run.records import read_run
+from vla_bench.types import Arm
+
+OTHER = "bridge_base/stack_the_green_block_on_the_yellow_block"
+STUDY = {"tasks": (BRIDGE, OTHER), "policies": ("dreaming", "noop"), "episodes": 3, "budget": {"steps": 4}}
+CODE = """
+import os, pathlib, signal, time
+import numpy as np
+from vla_bench import seeding
+from vla_bench.policy.base import PolicySpec
+from vla_bench.types import ActionChunk
+
+HOME = pathlib.Path(os.environ["DREAMS"])
+
+class Made:
+    spec = PolicySpec(chunk_length=2)
+
+    def __init__(self, card, precision):
+        with (HOME / "loaded").open("a") as file:
+            file.write(f"{os.getpid()}\\n")
+
+    def reset(self, instruction, seed):
+        self.seed = seed
+
+    def act(self, observations):
+        return self.act_seeded([observations], [self.seed])[0]
+
+    def act_seeded(self, batch, seeds):
+        with (HOME / "batches").open("a") as file:
+            file.write(f"{len(batch)}\\n")
+        for path in HOME.glob("once-*"):
+            if sum(1 for _ in (HOME / "batches").open()) >= 5:
+                kind = path.name.partition("-")[2]
+                path.unlink()
+                if kind == "hang":
+                    import ctypes
+                    ctypes.PyDLL(None).sleep(1000)
+                os.kill(os.getpid(), signal.SIGKILL)
+        if len(batch) > 1 and (HOME / "small").exists():
+            raise MemoryError(f"a batch of {len(batch)}")
+        time.sleep(0.01)
+        return [self._one(history[-1], seed) for history, seed in zip(batch, seeds)]
+
+    def _one(self, seen, seed):
+        draw = seeding.generator("policy", "dream", seed, seen.time_ns)
+        return ActionChunk(draw.uniform(-1, 1, (2, 7)))
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    write_policy(tmp_path / "policies", "dreaming", CODE, chunk_predicted=2, chunk_executed=2)
+    monkeypatch.setenv(catalog.POLICIES_DIR_VARIABLE, str(tmp_path / "policies"))
+    monkeypatch.syspath_prepend(str(tmp_path / "policies"))
+    path = os.pathsep.join([str(tmp_path / "policies"), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.delitem(sys.modules, "dreaming_policy", raising=False)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("DREAMS", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def undisturbed(tmp_path, home):
+    records = same(run(plan_of(**STUDY), tmp_path / "undisturbed"))
+    for file in home.iterdir():
+        file.unlink()
+    return records
+
+
+def workers(count=2, **means):
+    return make_executor("process", Means(count, **means))
+
+
+def same(records):
+    return [{key: value for key, value in each.items() if key != "worker"} for each in timeless(records)]
+
+
+def numbers(file):
+    return [int(line) for line in file.read_text().split()]
+
+
+@pytest.mark.parametrize("max_batch", [1, 8])
+def test_a_served_policy_writes_what_a_policy_in_this_process_writes(tmp_path, home, undisturbed, max_batch):
+    records = run(plan_of(**STUDY), tmp_path / "run", executor=workers(max_batch=max_batch))
+    assert same(records) == undisturbed
+    assert len(numbers(home / "loaded")) == 1, "one process holds the weights, whatever the number of workers"
+    assert max(numbers(home / "batches")) == min(max_batch, 2)
+
+
+def test_what_wraps_a_served_policy_stays_with_the_simulator(tmp_path, home):
+    study = {**STUDY, "policies": ("receding:dreaming",), "tasks": (BRIDGE,)}
+    alone = same(run(plan_of(**study), tmp_path / "alone"))
+    (home / "loaded").unlink()
+    assert same(run(plan_of(**study), tmp_path / "run", executor=workers())) == alone
+    assert len(numbers(home / "loaded")) == 1
+
+
+@pytest.mark.parametrize("kind", ["killed", "hang"])
+def test_a_policy_process_that_ends_is_started_again_and_the_episodes_go_on(
+    tmp_path, home, undisturbed, kind
+):
+    (home / f"once-{kind}").touch()
+    records = run(plan_of(**STUDY), tmp_path / "run", executor=workers(patience_s=3.0))
+    assert same(records) == undisturbed
+    assert len(set(numbers(home / "loaded"))) == 2
+    assert read_run(tmp_path / "run").superseded == 0
+
+
+def test_when_memory_holds_no_batch_requests_are_answered_one_by_one_from_then_on(
+    tmp_path, home, undisturbed
+):
+    (home / "small").touch()
+    records = run(plan_of(**STUDY), tmp_path / "run", executor=workers(max_batch=8))
+    assert same(records) == undisturbed
+    batches = numbers(home / "batches")
+    assert batches.count(2) == 1, "the first that did not fit was the last"
+    assert len(set(numbers(home / "loaded"))) == 1
+
+
+def test_a_policy_that_cannot_be_loaded_ends_the_run_in_its_own_words(tmp_path, home):
+    (tmp_path / "policies" / "dreaming_policy.py").write_text(
+        "from vla_bench.errors import ConventionError\n"
+        "def Made(card, precision):\n    raise ConventionError('no dreams today')\n"
+    )
+    with pytest.raises(ConventionError, match="no dreams today"):
+        run(plan_of(**STUDY), tmp_path / "run", executor=workers())
+    assert not (tmp_path / "run").exists()
+
+
+def test_its_latency_is_measured_where_it_computes(tmp_path, home):
+    study = {**STUDY, "policies": ("dreaming",), "pacings": ("chunk_sync",), "latencies": ("measured",)}
+    records = run(plan_of(**study), tmp_path / "run", executor=workers())
+    assert {record.status for record in records} == {"failure"}
+    assert (tmp_path / "run" / "latencies" / "dreaming-fp32.parquet").exists()
+    assert len(numbers(home / "loaded")) == 1
+
+
+def test_it_says_what_answering_together_changed(home):
+    with Hosting([Arm("dreaming")], Means(2)) as hosting:
+        assert hosting.told() == [], "nothing was answered together yet"
+        assert set(hosting.here) == {("dreaming", "fp32")}
+        address = hosting.here["dreaming", "fp32"].address
+        assert address.startswith("127.0.0.1:")
+    with pytest.raises(ProcessLookupError):
+        os.kill(numbers(home / "loaded")[0], signal.SIG_DFL)

@@ -1,0 +1,208 @@
+"""The processes of the policies: one for each GPU, started again when it dies."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import re
+import secrets
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vla_bench.errors import MissingCapabilityError, VlaBenchError
+from vla_bench.run.latency.measuring import Measure
+from vla_bench.types import Arm
+
+if TYPE_CHECKING:
+    from vla_bench.policy.remote.hosted import Host, Pair
+    from vla_bench.run.executors import Means
+
+LOOPBACK = "127.0.0.1"
+# How often in a row a process may die before it has loaded its policies.
+STARTS = 3
+log = logging.getLogger("vla_bench.run")
+
+
+def gpus() -> tuple[str, ...]:
+    """The GPUs that CUDA would find here, as `CUDA_VISIBLE_DEVICES` names them; torch is not imported."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return tuple(name for name in named.split(",") if name.strip() not in ("", "-1"))
+    found = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
+    return tuple(sorted(match[1] for match in found if match))
+
+
+class Hosting:
+    """The policies of a run that have a process of their own; a context.
+
+    Args:
+        arms: Of the run.
+        means: How large batches may be, and how long an answer may take.
+        address: Of this machine, where simulators reach them.
+
+    Attributes:
+        hosts: Where the policies are, once for each GPU, or once where there is none.
+
+    Raises:
+        VlaBenchError: A policy cannot be loaded.
+    """
+
+    def __init__(self, arms: Iterable[Arm], means: Means, address: str = LOOPBACK) -> None:
+        from vla_bench.policy.remote.hosted import hosted_pair
+
+        found = (hosted_pair(arm.policy, arm.precision) for arm in arms)
+        pairs = tuple(dict.fromkeys(pair for pair in found if pair is not None))
+        self._servers: list[_Server] = []
+        if not pairs:
+            return
+        for gpu in gpus() or (None,):
+            self._servers.append(_Server(pairs, means, gpu, address))
+        try:
+            for server in self._servers:
+                server.wait_until_loaded()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def hosts(self) -> tuple[Mapping[Pair, Host], ...]:
+        """Where the policies are, once for each GPU, or once where there is none."""
+        return tuple(server.hosts for server in self._servers if server.hosts)
+
+    @property
+    def here(self) -> Mapping[Pair, Host]:
+        """Where this process reaches them."""
+        return self.hosts[0] if self.hosts else {}
+
+    def measure(self, asked: Measure) -> bool:
+        """Record what a policy takes in its own process; returns False if it has none."""
+        if (asked.arm.policy, asked.arm.precision) not in self.here:
+            return False
+        self._servers[0].ask(asked)
+        return True
+
+    def told(self) -> list[str]:
+        """What answering several requests together changed, in sentences."""
+        from vla_bench.run.policy_process import Tell
+
+        return [line for server in self._servers for line in server.ask(Tell())]
+
+    def close(self) -> None:
+        """End all of them."""
+        for server in self._servers:
+            server.close()
+
+    def __enter__(self) -> Hosting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Server:
+    """A process, and the thread that starts it again, at the same ports, when it dies."""
+
+    def __init__(self, pairs: tuple[Pair, ...], means: Means, gpu: str | None, address: str) -> None:
+        self._means, self._gpu, self._address = means, gpu, address
+        self._token, self._max_batch = secrets.token_hex(16), means.max_batch
+        self._ports: dict[Pair, int] = dict.fromkeys(pairs, 0)
+        self._words = tempfile.TemporaryDirectory(prefix="vla-bench-")
+        self._asking = threading.Lock()
+        self._closed = False
+        self._process, self._connection = self._start()
+        self._watcher: threading.Thread | None = None
+
+    @property
+    def hosts(self) -> Mapping[Pair, Host]:
+        from vla_bench.policy.remote.hosted import Host
+
+        return {
+            pair: Host(f"{self._address}:{port}", self._token) for pair, port in self._ports.items() if port
+        }
+
+    def wait_until_loaded(self) -> None:
+        self._hear()
+        self._watcher = threading.Thread(target=self._watch, name="policies", daemon=True)
+        self._watcher.start()
+
+    def ask(self, question: object) -> list[str]:
+        """What the process answers; nothing if it is gone."""
+        with self._asking:
+            try:
+                self._connection.send(question)
+                return self._connection.recv() or []
+            except (EOFError, OSError):
+                return []
+
+    def close(self) -> None:
+        self._closed = True
+        self._process.kill()
+        self._process.join()
+        if self._watcher is not None:
+            self._watcher.join()
+        self._connection.close()
+        self._words.cleanup()
+
+    def _start(self) -> tuple[SpawnProcess, Connection]:
+        from vla_bench.run.policy_process import Order, serve
+
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        order = Order(
+            self._ports, self._token, self._address, self._max_batch, self._means.patience_s,
+            Path(self._words.name) / "log",
+        )  # fmt: skip
+        process = context.Process(target=serve, args=(theirs, order, self._gpu), name="policies", daemon=True)
+        process.start()
+        theirs.close()
+        return process, ours
+
+    def _hear(self) -> None:
+        """Wait until the policies are loaded.
+
+        Raises:
+            VlaBenchError: One cannot be.
+        """
+        try:
+            heard = self._connection.recv()
+        except EOFError:
+            self._process.join()
+            raise MissingCapabilityError(f"the process of the policies {self._how()}") from None
+        if isinstance(heard, VlaBenchError):
+            raise heard
+        self._ports = dict(heard.ports)
+
+    def _watch(self) -> None:
+        failed = 0
+        while failed < STARTS:
+            self._process.join()
+            if self._closed:
+                return
+            log.warning("the process of the policies %s; it is started again", self._how())
+            with self._asking:
+                self._connection.close()
+                self._process, self._connection = self._start()
+                try:
+                    self._hear()
+                    failed = 0
+                except VlaBenchError as error:
+                    log.error("%s", error)
+                    failed += 1
+
+    def _how(self) -> str:
+        """How the process ended, in words; where memory was the reason, the next one has smaller batches."""
+        from vla_bench.run.executors.watchdog import last_words
+        from vla_bench.run.policy_process import OUT_OF_MEMORY
+
+        code = self._process.exitcode
+        if code == OUT_OF_MEMORY:
+            self._max_batch = max(1, self._max_batch // 2)
+            return f"ran out of memory; batches are of up to {self._max_batch} now"
+        words = last_words(Path(self._words.name) / "log")
+        return f"ended with exit status {code}{f': {words}' if words else ''}"

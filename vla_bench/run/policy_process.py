@@ -1,0 +1,131 @@
+"""What the process of the policies does: loads them, serves them, and measures them when it is asked to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from vla_bench.errors import MissingCapabilityError, VlaBenchError
+from vla_bench.policy.base import Policy
+from vla_bench.policy.cards import build_policy, read_card
+from vla_bench.policy.memory import ran_out_of_memory
+from vla_bench.policy.remote.hosted import PROTOCOL, Pair
+from vla_bench.run.executors.watchdog import Watchdog
+from vla_bench.run.executors.worker import leave_signals_to_main
+from vla_bench.run.latency.measuring import Measure, measure
+
+OUT_OF_MEMORY = 75  # exit status: the same again with smaller batches may do
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a process is to serve.
+
+    Attributes:
+        pairs: Policies and precisions, with the ports to listen at; 0 takes a free one.
+        token: What clients must show.
+        host: Address of this machine.
+        max_batch: How many requests are answered together.
+        patience_s: How long an answer may take before the process is ended.
+        log: Where its last words go.
+    """
+
+    pairs: Mapping[Pair, int]
+    token: str
+    host: str
+    max_batch: int
+    patience_s: float
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What came of an order.
+
+    Attributes:
+        ports: Where each policy is served; one that serves one episode at a time, or that this machine cannot
+            run, is not among them.
+    """
+
+    ports: Mapping[Pair, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """A request to say what answering together changed, and which batches memory holds."""
+
+
+def serve(connection: Connection, order: Order, gpu: str | None) -> None:
+    """The main function of the process; it ends when the other end of the connection is closed."""
+    leave_signals_to_main()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    try:
+        with contextlib.ExitStack() as closing:
+            _Process(connection, order, closing).answer()
+    except (EOFError, BrokenPipeError):
+        return
+    except VlaBenchError as error:
+        connection.send(error)
+    except Exception as error:
+        if ran_out_of_memory(error):
+            raise SystemExit(OUT_OF_MEMORY) from error
+        raise
+
+
+class _Process:
+    def __init__(self, connection: Connection, order: Order, closing: contextlib.ExitStack) -> None:
+        self._connection, self._order, self._closing = connection, order, closing
+        self._turn = threading.Lock()
+        self._policies: dict[Pair, Policy] = {}
+        self._served: dict[Pair, Any] = {}
+        connection.send(self._load())
+        closing.enter_context(Watchdog(self._progress, order.patience_s, order.log))
+
+    def answer(self) -> None:
+        """Do what is asked until nobody can ask any more."""
+        while True:
+            asked: Measure | Tell = self._connection.recv()
+            self._connection.send(self._told() if isinstance(asked, Tell) else self._measured(asked))
+
+    def _load(self) -> Served:
+        from vla_bench.policy.remote.server import served as serving
+        from vla_bench.policy.remote.server.endpoint import listen, running
+
+        ports: dict[Pair, int] = {}
+        for pair, port in self._order.pairs.items():
+            card = read_card(pair[0])
+            try:
+                policy = build_policy(card, pair[1])
+            except MissingCapabilityError:
+                continue  # whoever asks for it will hear why
+            served = serving.Served(policy, card, pair[1], max_batch=self._order.max_batch, turn=self._turn)
+            self._closing.callback(served.close)
+            if not served.stateless:
+                continue
+            endpoint = listen(served, PROTOCOL, host=self._order.host, port=port, token=self._order.token)
+            ports[pair] = self._closing.enter_context(running(endpoint)).port
+            self._policies[pair], self._served[pair] = policy, served
+        return Served(ports)
+
+    def _measured(self, asked: Measure) -> None:
+        with self._turn:
+            measure(asked, self._policies[asked.arm.policy, asked.arm.precision])
+
+    def _told(self) -> list[str]:
+        return [
+            f"{served.name}: {served.changes}; batches of up to {served.max_batch}"
+            for served in self._served.values()
+            if served.changes.compared
+        ]
+
+    def _progress(self) -> object:
+        """Answers so far, or None while nobody waits for one."""
+        waiting = [served for served in self._served.values() if served.waiting]
+        return [served.answered for served in self._served.values()] if waiting else None
