@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from vla_bench.account import crossed, latency_curves
 from vla_bench.account.counted import Counted, count
 from vla_bench.account.figures import (
     Figure,
@@ -22,6 +23,8 @@ from vla_bench.run.records import Run
 # Each makes those of which a run has something, in the order of the report.
 TABLES: tuple[Callable[[Counted], Iterable[Table]], ...] = (
     rates.by_suite,
+    crossed.tables,
+    latency_curves.tables,
     references.tables,
     pace.tables,
     axes.tables,
@@ -36,6 +39,7 @@ FIGURES: tuple[Callable[[Counted], Iterable[Figure]], ...] = (
     robustness.figures,
     posteriors.figures,
     heatmap.figures,
+    latency_curves.figures,
     latency.figures,
     timeline.figures,
 )
