@@ -11,7 +11,7 @@ from pathlib import Path
 from vla_bench.account.figures import Figure
 
 _VIEW_BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
-_PT_TO_PX = 96 / 72
+_PT_TO_PX = 1.3 * 96 / 72  # larger than in print, for the small print of a paper is read from nearer
 
 
 @dataclass(frozen=True, slots=True)

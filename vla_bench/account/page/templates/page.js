@@ -217,7 +217,7 @@ function browse(listing) {
 
   function line(row) {
     const toggle = make("button", { type: "button", class: "open", "aria-expanded": "false" }, row.start,
-      make("span", { class: "unseen" }, `, ${row.task}${row.variation ? ` with ${row.variation}` : ""}: arms side by side`));
+      make("span", { class: "unseen" }, ` of ${row.task}${row.variation ? ` with ${row.variation}` : ""}: arms side by side`));
     const tr = make("tr", {}, make("th", { scope: "row" }, toggle), make("td", {}, row.task));
     if (!variationBox.hidden) tr.append(make("td", {}, row.variation || "–"));
     for (const outcome of row.outcomes) {
