@@ -13,6 +13,7 @@ from vla_bench.policy.bench.scene import histories
 from vla_bench.policy.cards import load_policy
 from vla_bench.policy.counting import work_of
 from vla_bench.policy.diffusion.profiling import plain_passes
+from vla_bench.policy.diffusion.unet import TimeConv
 from vla_bench.policy.profile import Work, profile
 
 PHASES = ["inference.vision", "inference.denoise"]
@@ -98,3 +99,14 @@ def test_the_noise_of_an_episode_does_not_depend_on_the_batch(cards):
     for row, (history, seed) in enumerate(zip(batch, seeds, strict=True)):
         np.testing.assert_array_equal(policy._noise([history], [seed])[:, 0], together[:, row])
     assert not np.array_equal(together[:, 0], together[:, 1])
+
+
+@pytest.mark.parametrize(("kernel", "rows", "instants"), [(5, 1, 4), (3, 3, 16), (1, 2, 1)])
+def test_a_convolution_over_time_is_the_ordinary_one(kernel, rows, instants):
+    torch.manual_seed(kernel)
+    layer = TimeConv(6, 10, kernel)
+    given = torch.randn(rows, 6, instants, requires_grad=True)
+    found, expected = layer(given), torch.nn.Conv1d.forward(layer, given)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    gradients = [torch.autograd.grad(each.square().sum(), given)[0] for each in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
