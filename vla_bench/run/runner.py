@@ -13,7 +13,8 @@ from vla_bench.run.hosting import Hosting
 from vla_bench.run.plan import Plan
 from vla_bench.run.preparation import Preparation
 from vla_bench.run.records import Record, RunHeader, done_keys, open_run
-from vla_bench.run.stage import Job, Policies, filmed_keys
+from vla_bench.run.stage import Job, Policies
+from vla_bench.run.watching import put_together, watched_keys
 
 log = logging.getLogger("vla_bench.run")
 OnRecord = Callable[[Record], None]
@@ -23,8 +24,7 @@ def run_plan(
     plan: Plan,
     folder: Path,
     header: RunHeader,
-    on_record: log = logging.getLogger("vla_bench.run")
-OnRecord = lambda record: None,
+    on_record: OnRecord = lambda record: None,
     executor: Executor | None = None,
 ) -> int:
     """Run what is not done yet and return the number of new records.
@@ -49,10 +49,13 @@ OnRecord = lambda record: None,
             header = open_run(folder, header.model_copy(update={"sessions": sessions}))
             preparation.measure(folder)
         fingerprint = header.sessions[-1].fingerprint
-        job = Job(plan.study, folder, fingerprint, preparation.lacking, filmed_keys(plan), hosting.hosts)
+        outputs = plan.study.outputs
+        filmed, recorded = watched_keys(plan, outputs.video), watched_keys(plan, outputs.record)
+        job = Job(plan.study, folder, fingerprint, preparation.lacking, filmed, hosting.hosts, recorded)
         done = done_keys(folder)
         units = units_of(item for item in plan.items if item.key not in done)
         count = 0
+        closing.callback(put_together, plan, folder, fingerprint)  # also of a run that is stopped
         records = executor.run(job, units, policies, lambda item: True)
         for record in closing.enter_context(contextlib.closing(records)):
             on_record(record)
