@@ -40,6 +40,9 @@ BudgetText = Annotated[str | None, typer.Option("--budget", help="steps:N, time:
 VideoChoice = Annotated[
     str | None, typer.Option("--video", help="none, failures, all, or the first N of an arm.")
 ]
+RecordChoice = Annotated[
+    str | None, typer.Option("--record", help="Steps and films as LeRobot data sets; choices as --video.")
+]
 ExecutorName = Annotated[str | None, typer.Option("--executor", help="serial, process, ray or slurm.")]
 Patience = Annotated[
     float, typer.Option(min=1, help="Seconds without progress after which an episode's process is ended.")
@@ -53,7 +56,7 @@ def plan(
     policy: Policies = None, precision: Precisions = None, pacing: Pacings = None,
     latency: Latencies = None, vary: Vary = None, uncertified: Uncertified = False, episodes: Episodes = None,
     first_episode: FirstEpisode = None, resample: Resample = False, budget: BudgetText = None,
-    video: VideoChoice = None, as_json: AsJson = False,
+    video: VideoChoice = None, record: RecordChoice = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Print what a run would do, without running it."""
     from vla_bench.run import power
@@ -79,7 +82,7 @@ def run(
     policy: Policies = None, precision: Precisions = None, pacing: Pacings = None,
     latency: Latencies = None, vary: Vary = None, uncertified: Uncertified = False, episodes: Episodes = None,
     first_episode: FirstEpisode = None, resample: Resample = False, budget: BudgetText = None,
-    video: VideoChoice = None, out: OutputDir = None,
+    video: VideoChoice = None, record: RecordChoice = None, out: OutputDir = None,
     executor: ExecutorName = None, workers: Workers = 1, patience: Patience = 600.0,
 ) -> None:  # fmt: skip
     """Run a study, or continue it; the same command again runs what is missing."""
@@ -123,8 +126,9 @@ def _study(flags: dict[str, Any]) -> Study:
     changes["episodes"], changes["first_episode"] = flags["episodes"], flags["first_episode"]
     if flags["budget"] is not None:
         changes["budget"] = _budget(flags["budget"])
-    if flags["video"] is not None:
-        changes["outputs"] = {"video": int(flags["video"]) if flags["video"].isdigit() else flags["video"]}
+    outputs = {name: flags[name] for name in ("video", "record") if flags.get(name) is not None}
+    if outputs:
+        changes["outputs"] = {name: int(text) if text.isdigit() else text for name, text in outputs.items()}
     return load_study(flags["study"], **changes)
 
 

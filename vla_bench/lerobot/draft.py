@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,33 +43,32 @@ class Draft:
         self.levels = {name: np.zeros((3, 256), dtype=np.int64) for name in layout.cameras}
         self._states: list[Array] = []
         self._actions: list[Array] = []
+        self._more: dict[str, list[float]] = {name: [] for name in layout.more}
 
-    def add(self, images: Mapping[str, Image], state: Array, action: Array) -> None:
-        """Record what was seen, the (8,) state, and the (A,) action that was then executed."""
+    def add(self, images: Mapping[str, Image], state: Array, action: Array, **more: float) -> None:
+        """Record what was seen, the (S,) state, the (A,) action then executed, and what came of it."""
         for name, film in self._writers.items():
             film.add(images[name])
             self.levels[name] += feature_statistics.levels_of(images[name])
         self._states.append(state)
         self._actions.append(action)
+        for name, values in self._more.items():
+            values.append(more[name])
+
+    def numbers(self) -> Columns:
+        """Columns of what was recorded but the pictures, one row a frame."""
+        more = {name: np.array(values, self._layout.more[name]) for name, values in self._more.items()}
+        return {
+            names.STATE: np.array(self._states, dtype=np.float32),
+            names.ACTION: np.array(self._actions, dtype=np.float32),
+            **more,
+        }
 
     def keep(self, key: str, task_id: str, instruction: str) -> None:
         """Make it an episode of the data set."""
         for film in self._writers.values():
             film.close()
         self._keep(key, task_id, instruction, self)
-
-    def columns(self, episode: int, first: int, task: int) -> Columns:
-        """Columns of the episode's numbers, one row a frame."""
-        frames = np.arange(len(self._actions))
-        return {
-            names.STATE: np.array(self._states, dtype=np.float32),
-            names.ACTION: np.array(self._actions, dtype=np.float32),
-            "timestamp": (frames / self._layout.fps).astype(np.float32),
-            "frame_index": frames,
-            "episode_index": np.full(len(frames), episode),
-            "index": first + frames,
-            "task_index": np.full(len(frames), task),
-        }
 
     def __enter__(self) -> Draft:
         return self
@@ -80,6 +79,36 @@ class Draft:
         for name, film in self._writers.items():
             film.close()
             self.films[name].unlink(missing_ok=True)
+
+
+class Kept(Protocol):
+    """An episode that is whole: what a data set takes in.
+
+    Attributes:
+        films: Camera → its film.
+        levels: Camera → (3, 256) how often each level occurs in each channel.
+    """
+
+    films: dict[str, Path]
+    levels: dict[str, NDArray[np.int64]]
+
+    def numbers(self) -> Columns:
+        """Columns of what was recorded but the pictures, one row a frame."""
+        ...
+
+
+def columns_of(kept: Kept, layout: Layout, episode: int, first: int, task: int) -> Columns:
+    """All columns of an episode in a data set, whose first frame is the data set's frame `first`."""
+    numbers = kept.numbers()
+    frames = np.arange(len(numbers[names.ACTION]))
+    return {
+        **numbers,
+        "timestamp": (frames / layout.fps).astype(np.float32),
+        "frame_index": frames,
+        "episode_index": np.full(len(frames), episode),
+        "index": first + frames,
+        "task_index": np.full(len(frames), task),
+    }
 
 
 def statistics_of(

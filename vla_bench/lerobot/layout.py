@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,18 @@ class Layout:
         fps: Observations and actions a second.
         cameras: Name → height and width.
         encoding: How pictures are stored, a name in `pictures.ENCODINGS`.
+        state: Names of the observed numbers; by default LIBERO's eight.
+        action: Names of an action's numbers, and its `action_convention` as in a card.
+        more: Further numbers of each frame, one each: name → dtype.
     """
 
     fps: float
     cameras: Mapping[str, tuple[int, int]]
     encoding: str
+    state: tuple[str, ...] = STATE_FIELDS
+    action: tuple[str, ...] = tuple(DELTA_POSE)
+    action_convention: str = "delta_pose"
+    more: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         cameras = ", ".join(f"{name} {height}×{width}" for name, (height, width) in self.cameras.items())
@@ -75,8 +82,9 @@ class Layout:
     def declaration(self) -> Declaration:
         """What our recordings declare."""
         cameras = {name: IMAGES + name for name in self.cameras}
+        state = "libero" if self.state == STATE_FIELDS else None
         return Declaration(
-            action_convention="delta_pose", cameras=cameras, pictures="upright", state="libero"
+            action_convention=self.action_convention, cameras=cameras, pictures="upright", state=state
         )
 
     @property
@@ -84,10 +92,13 @@ class Layout:
         """The table of `info.json`."""
         films = {IMAGES + name: self._film(size) for name, size in self.cameras.items()}
         numbers = {
-            STATE: {"dtype": "float32", "shape": [len(STATE_FIELDS)], "names": list(STATE_FIELDS)},
-            ACTION: {"dtype": "float32", "shape": [len(DELTA_POSE)], "names": list(DELTA_POSE)},
+            STATE: {"dtype": "float32", "shape": [len(self.state)], "names": list(self.state)},
+            ACTION: {"dtype": "float32", "shape": [len(self.action)], "names": list(self.action)},
         }
-        counters = {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in COUNTERS.items()}
+        counters = {
+            name: {"dtype": dtype, "shape": [1], "names": None}
+            for name, dtype in {**self.more, **COUNTERS}.items()
+        }
         return {**films, **numbers, **counters}
 
     def _film(self, size: tuple[int, int]) -> dict[str, Any]:

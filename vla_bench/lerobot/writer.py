@@ -7,7 +7,7 @@ a killed recording leaves behind is thrown away or completed when the folder is 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,13 +17,17 @@ from numpy.typing import NDArray
 
 from vla_bench.errors import ConventionError, DataError, VlaBenchError
 from vla_bench.lerobot import layout as names
-from vla_bench.lerobot.draft import Columns, Draft, statistics_of, write_columns
+from vla_bench.lerobot.draft import Columns, Draft, Kept, columns_of, statistics_of, write_columns
 from vla_bench.lerobot.layout import Layout, Ours
 from vla_bench.lerobot.pictures import ENCODINGS
 from vla_bench.lerobot.tables import read_columns, read_rows
 
 KEPT = "kept"
 _DRAFTS, _LOCK = ".drafts", ".lock"
+
+
+class BusyError(VlaBenchError):
+    """Somebody else is recording into a folder."""
 
 
 class Recording:
@@ -37,7 +41,7 @@ class Recording:
     Raises:
         ConventionError: The folder was recorded with another layout or with something else.
         DataError: It holds something else, or is damaged.
-        VlaBenchError: Somebody else is recording into it.
+        BusyError: Somebody else is recording into it.
     """
 
     def __init__(self, folder: Path, layout: Layout, made_with: Mapping[str, Any]) -> None:
@@ -63,7 +67,7 @@ class Recording:
 
     def draft(self) -> Draft:
         """Begin an episode; see `Draft`."""
-        return Draft(self.layout, self._drafts, self._add)
+        return Draft(self.layout, self._drafts, self.add)
 
     def note(self, key: str, outcome: str) -> None:
         """Remember what became of an episode that was tried."""
@@ -120,19 +124,26 @@ class Recording:
             if file not in named:
                 file.unlink()
 
-    def _add(self, key: str, task_id: str, instruction: str, draft: Draft) -> None:
-        index = len(self._rows)
-        task = self._tasks.setdefault(instruction, len(self._tasks))
-        columns = draft.columns(index, sum(row["length"] for row in self._rows), task)
-        for camera, file in draft.films.items():
-            target = self.folder / names.VIDEOS.format(video_key=names.IMAGES + camera, **names.place(index))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(target)
-        write_columns(self.folder / names.DATA.format(**names.place(index)), columns)
+    def add(self, key: str, task_id: str, instruction: str, kept: Kept) -> None:
+        """Make a whole episode part of the data set; its films stay where they are, too."""
+        self.add_all([(key, task_id, instruction, kept)])
+
+    def add_all(self, episodes: Iterable[tuple[str, str, str, Kept]]) -> None:
+        """Make whole episodes (key, task id, instruction, content) part of the data set, all at once."""
+        frames = sum(row["length"] for row in self._rows)
+        for key, task_id, instruction, kept in episodes:
+            index = len(self._rows)
+            task = self._tasks.setdefault(instruction, len(self._tasks))
+            columns = columns_of(kept, self.layout, index, frames, task)
+            for camera, file in kept.films.items():
+                video = names.VIDEOS.format(video_key=names.IMAGES + camera, **names.place(index))
+                _link(file, self.folder / video)
+            write_columns(self.folder / names.DATA.format(**names.place(index)), columns)
+            self._rows.append(self._row(key, task_id, instruction, columns, kept.levels))
+            self._columns.append(columns)
+            self.tried[key] = KEPT
+            frames += len(columns["index"])
         self._write_tasks()
-        self._rows.append(self._row(key, task_id, instruction, columns, draft.levels))
-        self._columns.append(columns)
-        self.tried[key] = KEPT
         self._write_episodes()
         self._write_summary()
 
@@ -221,6 +232,16 @@ def _described(info: Mapping[str, Any]) -> str:
     return str(Layout(float(info.get("fps", 0)), sizes, encoding))
 
 
+def _link(file: Path, target: Path) -> None:
+    """Let a file appear at a second place, without a second copy of its content where that is possible."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(file)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(file, target)
+
+
 def _lock(path: Path) -> Any:
     """Hold a lock as long as the file is open."""
     import fcntl
@@ -230,5 +251,5 @@ def _lock(path: Path) -> Any:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise VlaBenchError(f"{path.parent}: somebody else is recording into it") from error
+        raise BusyError(f"{path.parent}: somebody else is recording into it") from error
     return file

@@ -31,9 +31,10 @@ def begin_session(plan: Plan, command: Sequence[str]) -> Session:
 
 
 def _draws(plan: Plan) -> bool:
-    """Whether a policy of the plan looks, or videos are wanted."""
+    """Whether a policy of the plan looks, or films are wanted."""
     looks = any(not read_card(arm.policy).blind for arm in plan.study.arms)
-    return looks or plan.study.outputs.video not in ("none", 0)
+    outputs = plan.study.outputs
+    return looks or any(wanted not in ("none", 0) for wanted in (outputs.video, outputs.record))
 
 
 def _assets(plan: Plan) -> Assets | None:

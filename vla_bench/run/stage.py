@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 from vla_bench.errors import MissingCapabilityError
 from vla_bench.policy.base import Policy
 from vla_bench.policy.cards import load_policy, reach_elsewhere, read_card
-from vla_bench.run.conventions import policy_seed
 from vla_bench.run.latency import LatencySource, phase_ticks
 from vla_bench.run.latency.measuring import known_source
 from vla_bench.run.outcomes import not_played
-from vla_bench.run.plan import Plan, WorkItem
+from vla_bench.run.plan import WorkItem
 from vla_bench.run.provenance import now
 from vla_bench.run.records import Record
-from vla_bench.run.rollout import Rollout, play
+from vla_bench.run.rollout import Rollout
 from vla_bench.run.study import Study
-from vla_bench.run.video import Video
+from vla_bench.run.watching import play_watched
 from vla_bench.types import Arm, Simulation, Task
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ class Job:
         lacking: Policies that cannot be run here, and why: their episodes are errors.
         filmed: Keys of the items that are filmed.
         hosts: Policies that have a process of their own, once for each GPU.
+        recorded: Keys of the items that are recorded step by step.
     """
 
     study: Study
@@ -47,6 +47,7 @@ class Job:
     lacking: Mapping[Pair, MissingCapabilityError] = field(default_factory=dict)
     filmed: frozenset[str] = frozenset()
     hosts: tuple[Mapping[Pair, Host], ...] = ()
+    recorded: frozenset[str] = frozenset()
 
 
 class Policies:
@@ -176,38 +177,9 @@ class Stage:
         self._playing = (self._count, run)
         if job.study.phase == "drawn":
             run.phase_ticks = phase_ticks(item.episode.key, run.ticks_per_step)
-        if item.key in job.filmed:
-            return _filmed(job, item, run)
-        return play(run, item.episode, item.arm.pacing, policy_seed(item.episode))
+        return play_watched(job, item, run)
 
     def _source(self, arm: Arm) -> LatencySource:
         if arm not in self._sources:
             self._sources[arm] = known_source(arm, self._job.folder)
         return self._sources[arm]
-
-
-def _filmed(job: Job, item: WorkItem, run: Rollout) -> dict[str, Any]:
-    """Play an item and film it; of successes the film is not kept where only failures are wanted."""
-    name = f"{item.episode.key}#{item.arm.policy}-{item.arm.precision}-{item.key[:6]}"
-    with Video(job.folder / "videos" / f"{file_name(name)}.mp4", run.simulation) as video:
-        run.on_step = video.add_frame
-        outcome = play(run, item.episode, item.arm.pacing, policy_seed(item.episode))
-        if outcome["status"] != "success" or job.study.outputs.video != "failures":
-            kept = video.keep()
-            outcome["video"] = None if kept is None else str(kept.relative_to(job.folder))
-    return outcome
-
-
-def filmed_keys(plan: Plan) -> frozenset[str]:
-    """Keys of the items that are filmed: of the plan, so that an interrupted run films the same ones."""
-    wanted = plan.study.outputs.video
-    most = {"none": 0, "failures": len(plan.items), "all": len(plan.items)}.get(str(wanted), wanted)
-    filmed: dict[str, list[str]] = {}
-    for item in plan.items:
-        filmed.setdefault(item.arm.key, []).append(item.key)
-    return frozenset(key for keys in filmed.values() for key in keys[: int(most)])
-
-
-def file_name(text: str) -> str:
-    """A text as the name of a file."""
-    return "".join(c if c.isalnum() or c in "._-" else "_" for c in text)

@@ -44,9 +44,15 @@ class ArmTable(FileModel):
 
 
 class Outputs(FileModel):
-    """What is kept beside the records: videos of no, failed or all episodes, or of the first N of an arm."""
+    """What is kept beside the records, of no, failed or all episodes, or of the first N of an arm.
+
+    Attributes:
+        video: Films of the first camera.
+        record: What was seen and done at each step, as LeRobot data sets.
+    """
 
     video: Literal["none", "failures", "all"] | Annotated[int, Field(ge=0)] = "none"
+    record: Literal["none", "failures", "all"] | Annotated[int, Field(ge=0)] = "none"
 
 
 class Statistics(FileModel):
@@ -176,6 +182,8 @@ class Study(FileModel):
                 del content[key]
         if self.statistics.stop == "never":  # for the same reason
             del content["statistics"]["stop"]
+        if self.outputs.record == "none":
+            del content["outputs"]["record"]
         content["arms"] = [arm.key for arm in self.arms]
         if limited := {table.arm().key: table.suites for table in self.arm if table.suites}:
             content["suites_of_arms"] = limited
@@ -212,6 +220,8 @@ def load_study(name_or_path: str | Path | None = None, **changes: Any) -> Study:
             f"name the policies too, and the arms are crossed anew"
         )
     source = f"{path} with flags" if changes else path
+    if isinstance(table.get("outputs"), dict) and "outputs" in changes:  # one flag each
+        changes["outputs"] = {**table["outputs"], **changes["outputs"]}
     return parse(Study, _canonical({**table, "name": path.stem, **changes}), source)
 
 

@@ -176,7 +176,7 @@ def steps_schema() -> pa.Schema:
     """Columns of `steps.parquet`: one row a policy period of a recorded episode.
 
     `time_s` is when it began. `state` is what was observed then; `action` the last command that the robot was
-    given until its end, and `fresh` whether that was within it; `score` and `success` are those at its end.
+    given until its end, and `commanded` whether that was within it; `score` and `success` are those then.
     """
     import pyarrow as pa
 
@@ -184,6 +184,6 @@ def steps_schema() -> pa.Schema:
     return pa.schema(
         [
             ("key", pa.string()), ("step", pa.int64()), ("time_s", pa.float64()), ("state", numbers),
-            ("action", numbers), ("fresh", pa.bool_()), ("score", pa.float32()), ("success", pa.bool_()),
+            ("action", numbers), ("commanded", pa.bool_()), ("score", pa.float32()), ("success", pa.bool_()),
         ]
     )  # fmt: skip
