@@ -11,6 +11,12 @@ from vla_bench.run.records import Record, Run, RunHeader, Session
 
 def header_lines(run: Run) -> Iterable[str]:
     """Sentences on what was run, where, how complete it is, and what stands against its numbers."""
+    yield from origin_lines(run)
+    yield from error_lines(run.records)
+
+
+def origin_lines(run: Run) -> Iterable[str]:
+    """The same, but for the errors."""
     header, first = run.header, run.header.sessions[0]
     title = header.study.get("title")
     yield f"Study {header.study_name}-{header.study_hash[:8]}{f': {title}' if title else ''}"
@@ -27,7 +33,6 @@ def header_lines(run: Run) -> Iterable[str]:
     if run.superseded:
         yield f"{run.superseded} records were superseded by another record of the same episode and arm."
     yield from run.problems
-    yield from _errors(run.records)
 
 
 def _provenance(session: Session) -> Iterable[str]:
@@ -90,7 +95,7 @@ def _timing(header: RunHeader) -> Iterable[str]:
         yield (f"NOT REPRODUCIBLE: latency {', '.join(live)} is what inference took here while it ran.")
 
 
-def _errors(records: Iterable[Record]) -> Iterable[str]:
+def error_lines(records: Iterable[Record]) -> Iterable[str]:
     """The errors by arm and message, the most frequent first."""
     counts = Counter(
         (record.arm.key, record.error.type, record.error.message.partition("\n")[0])

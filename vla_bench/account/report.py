@@ -55,7 +55,8 @@ class Report:
         room = _TERMINAL_ROWS
         for table in self.tables:
             if table.detail or len(table.rows) > room:
-                lines.append(f"{table.title}: {len(table.rows)} rows, in {table.name}.md\n")
+                where = f", in {table.name}.md" if self.folder else ""
+                lines.append(f"{table.title}: {len(table.rows)} rows{where}\n")
             else:
                 lines.append(formats.to_text(table, width, known=known))
                 known.update(table.caption)

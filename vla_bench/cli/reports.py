@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vla_bench.cli.shared import AsJson, app
+
+if TYPE_CHECKING:
+    from vla_bench.account.report import Report
 
 
 @app.command()
@@ -22,7 +25,7 @@ def report(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the comparison tables of a results folder and write them as Markdown, CSV and LaTeX."""
+    """Print the tables of a results folder and write them and the figures into it."""
     from vla_bench.account.page import write_page, write_single_file
     from vla_bench.account.report import write_report
     from vla_bench.run.records import read_run
@@ -33,6 +36,36 @@ def report(
         run = read_run(folder)
         pages += write_page(run, made) if html else ()
         pages += [write_single_file(run, made)] if single_file else ()
+    _print(made, as_json)
+    if not as_json:
+        for page in pages:
+            print(f"written: {page}")
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Two or more results folders.")],
+    despite_differences: Annotated[
+        bool,
+        typer.Option("--despite-differences", help="Compare although physics, pictures or weights differ."),
+    ] = False,
+    by_folder: Annotated[
+        bool, typer.Option("--by-folder", help="Take the same arm of each folder for different ones.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for tables and figures; without it none are written.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs: their arms are paired on the episodes that they share."""
+    from vla_bench.account.comparing import compare as compare_runs
+
+    made = compare_runs(folders, despite_differences=despite_differences, by_folder=by_folder, out=out)
+    _print(made, as_json)
+
+
+def _print(made: Report, as_json: bool) -> None:
+    """A report, for people or for programs."""
     if as_json:
         tables = {
             table.name: [dict(zip(table.numbers_header, row, strict=True)) for row in table.numbers]
@@ -41,6 +74,5 @@ def report(
         print(json.dumps({"header": made.header, "tables": tables}, indent=2))
         return
     print(made.text())
-    print(made.written())
-    for page in pages:
-        print(f"written: {page}")
+    if made.files:
+        print(made.written())

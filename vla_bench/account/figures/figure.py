@@ -115,6 +115,8 @@ def write_figure(figure: Figure, folder: Path) -> list[Path]:
     # whatever the user's own style is
     with matplotlib.style.context(["default", STYLE]):
         drawing = figure.draw()
+        drawing.draw_without_rendering()  # lays it out, once for all files
+        drawing.set_layout_engine("none")
         for file, (ending, metadata) in zip(files, METADATA.items(), strict=True):
             drawing.savefig(file, format=ending, metadata=dict(metadata))
     return [table, *files]
