@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -65,11 +66,10 @@ def half_point(
     crossed = _crossing(grid, outcomes.mean(axis=0))
     if crossed is None:
         return None
-    groups = [np.array([i for i, own in enumerate(tasks) if own == task]) for task in dict.fromkeys(tasks)]
+    strata = _strata(outcomes, tasks)
     lows, highs = [], []
     for _ in range(RESAMPLES):
-        drawn = np.concatenate([group[rng.integers(len(group), size=len(group))] for group in groups])
-        found = _crossing(grid, outcomes[drawn].mean(axis=0))
+        found = _crossing(grid, sum(map(partial(_drawn, rng), strata), np.zeros(len(grid))) / len(outcomes))
         if found is not None:
             lows.append(found.below_ms)
             highs.append(found.above_ms)
@@ -79,6 +79,22 @@ def half_point(
     return HalfPoint(
         None if np.isinf(crossed.ms) else crossed.ms, low, None if np.isinf(high) else high, float(grid[-1])
     )
+
+
+def _strata(outcomes: Array, tasks: Sequence[Hashable]) -> list[Array]:
+    """Outcomes by task; tasks with a single episode together, for alone they have no variance."""
+    groups = [outcomes[[own == task for own in tasks]] for task in dict.fromkeys(tasks)]
+    single = [group for group in groups if len(group) == 1]
+    return [group for group in groups if len(group) > 1] + ([np.concatenate(single)] if single else [])
+
+
+def _drawn(rng: np.random.Generator, stratum: Array) -> Array:
+    """(k,) sums over a stratum drawn anew: m - 1 of its m episodes, standing for all of them.
+
+    Drawing m would give less variance than the mean of m episodes has, by (m - 1) / m (Rao and Wu 1988).
+    """
+    m = len(stratum)
+    return m * stratum[rng.integers(m, size=max(1, m - 1))].mean(axis=0)
 
 
 @dataclass(frozen=True, slots=True)
