@@ -166,7 +166,7 @@ def show(plan: Plan, print_table: Callable[[list[dict[str, Any]]], None]) -> Non
 
 
 def _comparisons(plan: Plan) -> int:
-    arms = len(plan.study.arms)
+    arms = max(row["arms"] for row in plan.summary()[:-1])  # an arm may name its suites
     return arms * (arms - 1) // 2
 
 
