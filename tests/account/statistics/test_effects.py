@@ -70,10 +70,10 @@ def test_the_order_of_episodes_does_not_matter():
     assert second.p_value == pytest.approx(first.p_value)
 
 
-def test_few_tasks_are_flagged():
-    few = TASKS < 8
+def test_levels_of_few_tasks_are_flagged():
+    few = TASKS < 4
     [made] = gee_effects(drawn(RATE)[few], TASKS[few], {"precision": PRECISION[few]}, 0.95)
-    assert made.warning.startswith("8 tasks")
+    assert made.warning.startswith("precision=bf16 is in 4 tasks only")
     assert gee_effects(drawn(RATE), TASKS, {"precision": PRECISION}, 0.95)[0].warning == ""
 
 

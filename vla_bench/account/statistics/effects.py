@@ -21,8 +21,9 @@ from vla_bench.account.statistics.values import Estimate, Interval
 from vla_bench.errors import VlaBenchError
 from vla_bench.types import Array
 
-# Below this many tasks our simulations found more false findings than nominal, see docs/statistics.md.
-ENOUGH_TASKS = 10
+# A level that fewer tasks have than this, with unequal numbers of episodes, brought false findings above the
+# nominal share by more than a point (docs/statistics.md).
+TASKS_OF_A_LEVEL = 5
 
 
 class NoModelError(VlaBenchError):
@@ -85,7 +86,8 @@ def gee_effects(
 
     Raises:
         NoModelError: Too few tasks; a level or a combination without successes or without failures, where
-            odds are infinite (the paired tests have no such limit); or levels that cannot be told apart.
+            odds are infinite (the paired tests have no such limit); levels that cannot be told apart; or no
+            positive variance.
         ValueError: The lengths differ.
     """
     n = len(successes)
@@ -103,13 +105,15 @@ def gee_effects(
         rate = 1 / (1 + np.exp(-rows @ coefficients))
         return float(rate.mean()), (rate * (1 - rate)) @ rows / n
 
-    found = []
+    found, warning = [], _warning(tasks, factors)
     for name, terms in _contrasts(design):
         rates = [(sign, *mean_rate(**at)) for sign, at in terms]
         value = sum(sign * rate for sign, rate, _ in rates)
         gradient = np.sum([sign * slope for sign, _, slope in rates], axis=0)
-        error = float(np.sqrt(gradient @ covariance @ gradient))
-        found.append(_effect(name, value, error, len(groups), x.shape[1], confidence))
+        estimate, p_value = _judged(
+            value, gradient @ covariance @ gradient, len(groups), x.shape[1], confidence
+        )
+        found.append(Effect(name, estimate, p_value, warning))
     return found
 
 
@@ -150,23 +154,34 @@ def _fit(y: Array, x: Array, groups: np.ndarray) -> tuple[Array, Array]:
     return coefficients, covariance
 
 
-def _effect(
-    name: str, value: float, error: float, tasks: int, coefficients: int, confidence: float
-) -> Effect:
+def _judged(
+    value: float, variance: float, tasks: int, coefficients: int, confidence: float
+) -> tuple[Estimate, float]:
+    """An effect with its interval and p-value, by Student's t."""
     from scipy.stats import t
 
-    freedom = tasks - coefficients
+    if not variance > 0:
+        raise NoModelError(
+            f"{tasks} tasks: the bias-reduced variance of an effect is {variance:.2g}, and nothing can be said; "
+            "compare arms by paired differences"
+        )
+    freedom, error = tasks - coefficients, float(np.sqrt(variance))
     half = float(t.ppf((1 + confidence) / 2, freedom)) * error
     method = f"GEE over {tasks} tasks, Mancl and DeRouen's covariance, t with {freedom} degrees of freedom"
-    warning = (
-        f"{tasks} tasks: below {ENOUGH_TASKS} false findings may be more frequent than said"
-        if tasks < ENOUGH_TASKS
-        else ""
-    )
-    p_value = 1.0 if error == 0 and value == 0 else float(2 * t.sf(abs(value) / max(error, 1e-300), freedom))
-    return Effect(
-        name, Estimate(float(value), Interval(value - half, value + half), method), p_value, warning
-    )
+    estimate = Estimate(float(value), Interval(float(value - half), float(value + half)), method)
+    return estimate, float(2 * t.sf(abs(value) / error, freedom))
+
+
+def _warning(tasks: Sequence[Hashable], factors: Mapping[str, Sequence[str]]) -> str:
+    """Name the level that fewest tasks have, if they are too few."""
+    seen: dict[str, set[Hashable]] = {}
+    for name, levels in factors.items():
+        for task, level in zip(tasks, levels, strict=True):
+            seen.setdefault(f"{name}={level}", set()).add(task)
+    fewest = min(seen, key=lambda level: len(seen[level]), default="")
+    if not fewest or len(seen[fewest]) >= TASKS_OF_A_LEVEL:
+        return ""
+    return f"{fewest} is in {len(seen[fewest])} tasks only: false findings may be more frequent than said"
 
 
 def _check(
