@@ -84,14 +84,26 @@ class ActionForm:
     read: Callable[[Array], Array]
 
 
+# sine of the angle between two rows below which float32 does not tell their plane
+_APART = 1e-6
+
+
 def _from_rot6d(actions: Array) -> Array:
-    """Position, two rows of a rotation matrix (not quite of length one), gripper → with a rotation vector."""
+    """Position, two rows of a rotation matrix (not quite of length one), gripper → with a rotation vector.
+
+    Two rows of one direction are no rotation: not a number, which is the policy's failure and nobody's error.
+    """
     first, second = actions[:, 3:6], actions[:, 6:9]
-    x = first / np.linalg.norm(first, axis=1, keepdims=True)
-    y = second - (x * second).sum(1, keepdims=True) * x
-    y /= np.linalg.norm(y, axis=1, keepdims=True)
-    rows = np.stack([x, y, np.cross(x, y)], axis=1)
-    return np.concatenate([actions[:, :3], Rotation.from_matrix(rows).as_rotvec(), actions[:, 9:]], axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        x = first / np.linalg.norm(first, axis=1, keepdims=True)
+        y = second - (x * second).sum(1, keepdims=True) * x
+        apart = np.linalg.norm(y, axis=1) > _APART * np.linalg.norm(second, axis=1)
+        y /= np.linalg.norm(y, axis=1, keepdims=True)
+    turns = np.full((len(actions), 3), np.nan)
+    if apart.any():
+        rows = np.stack([x, y, np.cross(x, y)], axis=1)[apart]
+        turns[apart] = Rotation.from_matrix(rows).as_rotvec()
+    return np.concatenate([actions[:, :3], turns, actions[:, 9:]], axis=1)
 
 
 ACTIONS: Mapping[str, ActionForm] = {
