@@ -162,7 +162,7 @@ def _judged(
 
     if not variance > 0:
         raise NoModelError(
-            f"{tasks} tasks: an effect's bias-reduced variance is {variance:.2g}, so that nothing can be said; "
+            f"{tasks} tasks: an effect's bias-reduced variance is {variance:.2g}: nothing can be said; "
             "compare arms by paired differences"
         )
     freedom, error = tasks - coefficients, float(np.sqrt(variance))
