@@ -21,7 +21,7 @@ from vla_bench.account.figures.figure import (
 )
 from vla_bench.account.rollups import Line, Rollup
 from vla_bench.account.statistics import wilson
-from vla_bench.account.tables.table import ARM_COLUMNS, Number, arm_numbers, ends
+from vla_bench.account.tables.table import ARM_COLUMNS, MARK, Number, arm_numbers, ends
 from vla_bench.types import Arm
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _figure(
         caption=(
             about,
             f"Bars: rate, each episode with the same weight; whiskers: {100 * confidence:g} % Wilson "
-            "intervals; numbers: episodes that count.",
+            f"intervals; numbers: episodes that count, with {MARK} where others ended in errors.",
         ),
         header=("place", *ARM_COLUMNS, "column", "successes", "n", "rate", "low", "high", "errors"),
         rows=tuple(row for line in made.lines for row in _rows(line, made.columns, confidence)),
@@ -145,7 +145,8 @@ def _draw_panel(
         )  # fmt: skip
         for x, (_, tally), up in zip(at, tallies, high, strict=True):
             top = min(100 * tally.successes / tally.n + up + 2, 103)
-            panel.text(x, top, str(tally.n), ha="center", va="bottom", fontsize=5, color="#555555")
+            count = f"{tally.n}{MARK if tally.errors else ''}"
+            panel.text(x, top, count, ha="center", va="bottom", fontsize=5, color="#555555")
     panel.set_xticks(range(len(columns)), [c.replace(", ", "\n").replace("_", " ") for c in columns])
     panel.tick_params(axis="x", length=0)
     panel.grid(axis="x", visible=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,9 @@ def write_figure(figure: Figure, folder: Path) -> list[Path]:
     table.write_text(csv_text((figure.header, *figure.rows)), encoding="utf-8", newline="\n")
     files = [folder / f"{figure.name}.{ending}" for ending in METADATA]
     # whatever the user's own style is
-    with matplotlib.style.context(["default", STYLE]):
+    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
+        # a letter that the font lacks is drawn as a box; the CSV has it
+        warnings.filterwarnings("ignore", message="Glyph")
         drawing = figure.draw()
         drawing.draw_without_rendering()  # lays it out, once for all files
         drawing.set_layout_engine("none")

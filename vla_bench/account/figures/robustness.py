@@ -50,9 +50,9 @@ def curves(made: Rollup, drawn_as: Mapping[Arm, Look], confidence: float) -> Ite
             yield Figure(
                 name=f"robustness_{axis}", title=f"Success by level of the {axis} factors",
                 caption=(
-                    f"Success against the level of one factor at a time, with {100 * confidence:g} % Wilson "
-                    "intervals; level 0 is the unvaried episodes of the tasks that the factor was run on. "
-                    "Each episode has the same weight.",
+                    f"Success against the level of one factor at a time; bands: {100 * confidence:g} % "
+                    "Wilson intervals; level 0 is the unvaried episodes of the tasks that the factor was run "
+                    "on. Each episode has the same weight.",
                 ),
                 header=("factor", *ARM_COLUMNS, "level", "tasks", "successes", "n", "rate", "low", "high"),
                 rows=tuple(row for line in lines for row in _rows(line, levels, confidence)),
@@ -92,8 +92,7 @@ def _draw(
         panel.remove()
     for lowest in panels[max(0, len(places) - columns) : len(places)]:
         lowest.tick_params(labelbottom=True)
-    bands = f"bands: {100 * confidence:g} % Wilson intervals"
-    drawing.supxlabel(f"level of the {axis} factor, 0 = unvaried; {bands}", fontsize=7)
+    drawing.supxlabel(f"level of the {axis} factor, 0 = unvaried", fontsize=7)
     drawing.supylabel("success, %", fontsize=7)
     legend(drawing)
     return drawing

@@ -46,7 +46,7 @@ def figures(counted: Counted) -> Iterator[Figure]:
     by_episode: dict[Episode, dict[Arm, Record]] = {}
     for arm in counted.arms:
         for record in counted.records(arm):
-            if any(record.inferences.delay_ms):
+            if any(record.inferences.delay_ms) and calls_of(record, None):
                 by_episode.setdefault(record.episode, {})[arm] = record
     if not by_episode:
         return
@@ -88,8 +88,8 @@ def calls_of(record: Record, period_s: float | None) -> list[Call]:
             columns.observed_ms, columns.delay_ms, columns.observation_age_ms, columns.staleness_ms
         )
     )  # fmt: skip
-    if not observed.size:
-        return []
+    if min(observed.size, delays.size, ages.size, stale.size) == 0:
+        return []  # not all of it was measured
     waits = record.pacing == "blocking"
     if waits:
         observed = observed + np.concatenate([[0.0], np.cumsum(delays)[:-1]])

@@ -33,7 +33,7 @@ PANEL_HEIGHT_IN = 2.1
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """An arm in a panel; `x` is in megabytes or hertz."""
+    """An arm in a panel; `x` is in the unit that its panel names."""
 
     arm: Arm
     x: float
@@ -90,10 +90,13 @@ def _panels(cells: Sequence[Cell], period_s: float | None) -> Iterator[Panel]:
             if (x := cost[cell.arm]) and cell.rate is not None
         )
 
-    weights = {cell.arm: cell.weights_bytes and cell.weights_bytes / 1e6 for cell in cells}
-    peak = {cell.arm: cell.peak_bytes and cell.peak_bytes / 1e6 for cell in cells}
-    yield Panel("memory of the weights, MB", False, points(weights))
-    yield Panel("peak memory of the GPU, MB", False, points(peak))
+    def memory(label: str, sizes: Mapping[Arm, int | None]) -> Panel:
+        unit, name = (1e9, "GB") if max(size or 0 for size in sizes.values()) >= 1e9 else (1e6, "MB")
+        scaled = {arm: None if size is None else size / unit for arm, size in sizes.items()}
+        return Panel(f"{label}, {name}", False, points(scaled))
+
+    yield memory("memory of the weights", {cell.arm: cell.weights_bytes for cell in cells})
+    yield memory("peak memory of the GPU", {cell.arm: cell.peak_bytes for cell in cells})
     frequencies = {cell.arm: cell.policy_hz for cell in cells}
     yield Panel("policy frequency, Hz", True, points(frequencies), 1 / period_s if period_s else None)
 
