@@ -104,6 +104,10 @@ def test_small_steps_bear_a_delay_that_whole_steps_do_not():
     assert said == {"expert": "failure", "expert_steady": "success"}
 
 
+def test_a_degraded_expert_has_the_manner_of_its_card():
+    assert played(degraded(failing=0.2), failing_number(0.9, 0.5), "realtime", 833) == "success"
+
+
 def test_small_steps_keep_up_with_a_target_but_not_from_memory():
     conveyor = "bridge_base/lift_the_red_block_from_the_conveyor"
     world, policy = simulation(conveyor), load_policy("expert_steady")

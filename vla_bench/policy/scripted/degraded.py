@@ -73,9 +73,8 @@ class DegradedExpert:
         self._chance, self._slow_chance = amount(planted.failing, precision), amount(slowly, precision)
         self._slow_ns = planted.slow_ms * 1e6
         self._late_ns = amount(planted.late_ms, precision) * 1e6
-        self._expert = Expert(
-            card.model_copy(update={"options": {"eagerness": planted.eagerness}}), precision
-        )
+        manner = planted.model_dump(include=set(Manner.model_fields))
+        self._expert = Expert(card.model_copy(update={"options": manner}), precision)
         self.reset("", 0)
 
     def reset(self, instruction: str, seed: int) -> None:
