@@ -1,9 +1,11 @@
 import json
+import sys
 
 import pytest
 from support.runs import plan_of
 from support.worlds import BRIDGE
 
+from vla_bench import cli
 from vla_bench.account.statistics import detectable_paired, required_pairs, wilson
 from vla_bench.cli.shared import print_rows
 from vla_bench.run import power
@@ -57,3 +59,19 @@ def test_programs_get_the_same_numbers_as_people():
     assert cell["paired"]["0.2"] == power.cell_powers(made)[0].paired["0.2"]
     assert [row["difference"] for row in found["required"]] == [0.05, 0.1, 0.2]
     assert found["level"] == pytest.approx(0.05 / 3)
+
+
+def test_the_command_prints_them_for_both(monkeypatch, capfd):
+    printed = []
+    for flags in ([], ["--json"]):
+        arguments = ["plan", "--task", BRIDGE, "--policy", "noop,random", "--episodes", "40", *flags]
+        monkeypatch.setattr(sys, "argv", ["vla-bench", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert not stop.value.code
+        printed.append(capfd.readouterr().out)
+    assert "Smallest difference of two arms" in printed[0]
+    found = json.loads(printed[1])["power"]
+    [cell] = found["cells"]
+    assert (cell["episodes"], cell["comparisons"]) == (40, 1)
+    assert f"{100 * cell['paired']['0.3']:.1f}" in printed[0]

@@ -131,10 +131,10 @@ def to_json(plan: Plan) -> dict[str, Any]:
 def show(plan: Plan, print_table: Callable[[list[dict[str, Any]]], None]) -> None:
     """Print for people what each suite and variation can show, what differences need, and warnings."""
     powers = cell_powers(plan)
+    shared = f" ({1 - plan.study.statistics.confidence:.2g} shared by {_comparisons(plan)} comparisons)"
     print(
         f"\nSmallest difference of two arms, in points, that is found with {100 * POWER:.0f} % power; "
-        f"level {_level(plan):.2g} ({1 - plan.study.statistics.confidence:.2g} for all "
-        f"{max(1, _comparisons(plan))} comparisons)"
+        f"level {_level(plan):.2g}{shared * (_comparisons(plan) > 1)}"
     )
     print_table(
         [
