@@ -10,6 +10,7 @@ from vla_bench.account.statistics import log_e_value
 from vla_bench.errors import VlaBenchError
 from vla_bench.run.plan import PlanError
 from vla_bench.run.stopping import Stopping
+from vla_bench.run.study import load_study
 
 TASKS = ("bridge_base/put_the_carrot_on_the_plate", "bridge_base/put_the_eggplant_in_the_pot")
 POLICIES = ("expert", "noop", "random")
@@ -201,3 +202,11 @@ def test_records_of_another_plan_and_a_single_arm_are_refused():
         Stopping(PLAN, [record(other, "success")])
     with pytest.raises(PlanError, match="compares arms, and it has one"):
         plan(policies=("expert",))
+
+
+def test_a_study_that_never_stops_is_the_study_that_it_was_before_there_was_a_choice():
+    keys = {"suites": ("s",), "policies": ("a",), "precisions": ("fp32",)}
+    plain = load_study(**keys, statistics={"confidence": 0.9})
+    assert plain.hash == "17d2954ce70c38f110270a52a6eb700911e58d0b438f894cb94fc92e093f3f4f"
+    assert plain.hash == load_study(**keys, statistics={"confidence": 0.9, "stop": "never"}).hash
+    assert plain.hash != load_study(**keys, statistics={"confidence": 0.9, "stop": "decided"}).hash

@@ -14,6 +14,7 @@ from vla_bench.account.statistics import (
     against_published,
     contrasts,
     gee_effects,
+    log_e_value,
     mean_estimate,
     paired_difference,
     paired_equivalence,
@@ -231,3 +232,28 @@ def test_gee_effects_err_about_as_often_as_they_say(tasks):
     slack = 0.0 if LONG else 4 * np.sqrt(0.05 * 0.95 / 60)
     assert flagged == (tasks < 10)
     assert flagged or np.all(rejected <= 0.06 + slack)
+
+
+# ── stopping when decided ──
+
+
+@pytest.mark.parametrize("second", [0.9, 0.8, 0.7, 0.5] if LONG else [0.9, 0.7])
+def test_looking_after_every_pair_saves_episodes_and_seldom_decides_wrongly(second):
+    draw, planned = rng("sequential", second), 500
+    ran, decided = [], 0
+    for _ in range(SETS):
+        drawn = outcomes(np.tile([0.9, second], (10, 1)), planned // 10, 0.5, draw)
+        in_rounds = drawn.transpose(1, 0, 2).reshape(-1, 2)
+        won = np.cumsum(in_rounds & ~in_rounds[:, ::-1], axis=0)
+        over = [i for i, (b, c) in enumerate(won.tolist(), start=1) if log_e_value(b, c) >= np.log(20)]
+        decided += bool(over)
+        ran.append(min(over, default=planned))
+    told(
+        f"90 % against {100 * second:g} %, {planned} episodes planned: decided {100 * decided / SETS:.1f} %, "
+        f"episodes run: median {np.median(ran):g}, mean {np.mean(ran):.0f}"
+    )
+    if second == 0.9:
+        assert between(decided / SETS, 0.0, 0.05)
+    else:
+        assert decided > 0.9 * SETS
+        assert np.mean(ran) < planned / 2
