@@ -42,7 +42,7 @@ def planted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     card = read_card("expert_degraded").source.read_text()
     (folder / "planted.toml").write_text(
-        f"{card}\n[options]\neagerness = 0.5\nperiod_s = 0.2\nslow_ms = 220.0\n"
+        f"{card}\nslow_ms = 220.0\n"
         f"failing = {{ bnb_int8 = {chances['bnb_int8, fast']} }}\n"
         f"failing_slowly = {{ bf16 = {chances['bf16, slow']}, bnb_int8 = {chances['bnb_int8, slow']} }}\n"
     )

@@ -59,7 +59,7 @@ def test_the_other_chance_holds_where_the_world_does_not_wait():
 
 def test_a_late_expert_acts_on_what_was_to_be_seen_before():
     task, world = catalog.task(BRIDGE), simulation(BRIDGE)
-    late, prompt = load_policy("expert_late:400"), load_policy("expert")
+    late, prompt = load_policy("expert_late:400"), load_policy("expert_steady")
     for policy in (late, prompt):
         policy.reset(task.instruction, 0)
     world.reset(Episode(BRIDGE, seed=0))
@@ -74,10 +74,10 @@ def test_a_late_expert_acts_on_what_was_to_be_seen_before():
     np.testing.assert_array_equal(said[2:], due[:4])
 
 
-def test_a_late_expert_that_is_not_late_is_the_expert():
+def test_a_late_expert_that_is_not_late_is_the_steady_one():
     assert amount(Amounts(late_ms="bnb_int8=400").late_ms, "bf16") == 0
     world, seen = simulation(BRIDGE), []
-    for name, precision in (("expert", "fp32"), ("expert_late:bnb_int8=400", "bf16")):
+    for name, precision in (("expert_steady", "fp32"), ("expert_late:bnb_int8=400", "bf16")):
         world.reset(Episode(BRIDGE, seed=3))
         policy = load_policy(name, precision)
         policy.reset("", 0)
