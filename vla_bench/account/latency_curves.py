@@ -162,7 +162,7 @@ def _figure(name: str, suite: str, curves: Sequence[Curve], confidence: float) -
         caption=(
             "The same episodes at every latency; x: median latency.",
             f"Bands: {100 * confidence:g} % Wilson intervals; vertical: L50, where success is half of that "
-            "at zero latency.",
+            "at zero latency, with its interval at the foot.",
             f"Dashed: no claim, for the rate at zero latency is under {100 * timing.LEAST_RATE:g} % or was "
             "not run.",
         ),
@@ -211,6 +211,8 @@ def _draw_panel(axis: Axes, curves: Sequence[Curve], drawn_as: Mapping[Arm, Look
         )  # fmt: skip
         if curve.half and curve.half.ms is not None:
             axis.axvline(curve.half.ms, color=look.colour, linestyle=":", linewidth=0.9)
+            high_ms = curve.half.longest_ms if curve.half.high_ms is None else curve.half.high_ms
+            axis.plot([curve.half.low_ms, high_ms], [2, 2], color=look.colour, linewidth=2, alpha=0.5)
     axis.set_ylim(0, 100)
     axis.set_yticks([0, 25, 50, 75, 100])
     axis.set_xlim(left=0)
