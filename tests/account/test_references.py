@@ -25,7 +25,7 @@ def verdicts(tmp_path, made, *numbers, **header):
     run = read_run(write_run(tmp_path / "run", made, references={"p": numbers}, **header))
     (table,) = references.tables(count(run))
     rows = [dict(zip(table.numbers_header, row, strict=True)) for row in table.numbers]
-    return [(row["verdict"], row["because"]) for row in rows]
+    return [(row["verdict"], str(row["because"])) for row in rows]
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,10 @@ def test_the_same_records_give_the_same_bytes_whoever_wrote_them_in_whatever_ord
     one = write_report(write_run(tmp_path / "one", made))
     for worker, record in enumerate(made):
         object.__setattr__(record, "worker", str(worker % 3))
-    header = {"arms": tuple(dict.fromkeys(record.arm for record in made))}
-    header["study"] = {"suites": ["b", "a"], "statistics": {"confidence": 0.95}}
+    header = {
+        "arms": tuple(dict.fromkeys(record.arm for record in made)),
+        "study": {"suites": ["b", "a"], "statistics": {"confidence": 0.95}},
+    }
     other = write_report(write_run(tmp_path / "other", reversed(made), **header))
     for first, second in zip(one.files, other.files, strict=True):
         assert first.read_bytes() == second.read_bytes()

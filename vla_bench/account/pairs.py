@@ -102,8 +102,8 @@ def _compare(place: str, one: Arm, other: Arm, found: Mapping[Arm, Outcomes], co
 def _unpaired(pair: Pair, first: Outcomes, second: Outcomes, confidence: float) -> Pair:
     """Rates over the tasks that both have run: what the tasks do must not be taken for what the arms do."""
     tasks = {episode.task_id for episode in first.counted} & {episode.task_id for episode in second.counted}
-    counts = [_count(own, tasks) for own in (first, second)]
-    result = unpaired_difference(*counts, confidence)
+    counts = (_count(first, tasks), _count(second, tasks))
+    result = unpaired_difference(counts[0], counts[1], confidence)
     return replace(
         pair, n_first=counts[0][1], n_second=counts[1][1], result=result,
         interval=result.interval if result else None,

@@ -136,7 +136,7 @@ def _draw_panel(
         ]
         panel.bar(
             at, rates, 0.9 * width, color=look.colour, label=look.label, alpha=0.85,
-            hatch="////" if line.arm == REFERENCE else None, edgecolor="white", linewidth=0,
+            hatch=look.hatch, edgecolor="white", linewidth=0,
         )  # fmt: skip
         # rounding must not make a whisker negative
         panel.errorbar(

@@ -15,7 +15,7 @@ from vla_bench.account.tables.table import Number, arm_label, differing_columns
 from vla_bench.types import Arm
 
 if TYPE_CHECKING:
-    from matplotlib.axis import Axis
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 WIDTH_IN = 6.75  # of a page
@@ -25,6 +25,7 @@ MOST_LEGEND_IN = 0.8  # above a narrow drawing
 # Okabe and Ito's colours, told apart by the colour-blind; markers tell them apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+HATCHES = ("", "xxxx", "....")  # of bars, for each round of colours
 GREY = "#777777"
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
@@ -86,20 +87,22 @@ class Look:
     colour: str
     marker: str
     label: str
+    hatch: str = ""
 
 
 def looks(arms: Sequence[Arm]) -> dict[Arm, Look]:
-    """A look for each arm: the next round of colours has them with other markers. The reference is grey."""
+    """A look for each arm: the next round of colours has other markers and hatches. The reference is grey."""
     shown = differing_columns(arms)
     found = {
         arm: Look(
             COLOURS[i % len(COLOURS)],
             MARKERS[(i + i // len(COLOURS)) % len(MARKERS)],
             arm_label(arm, shown),
+            HATCHES[i // len(COLOURS) % len(HATCHES)],
         )
         for i, arm in enumerate(arm for arm in arms if arm != REFERENCE)
     }
-    return {**found, REFERENCE: Look(GREY, "_", REFERENCE.policy)}
+    return {**found, REFERENCE: Look(GREY, "_", REFERENCE.policy, "////")}
 
 
 def write_figure(figure: Figure, folder: Path) -> list[Path]:
@@ -162,14 +165,15 @@ def legend_height_in(drawn_as: Iterable[Look], width_in: float) -> float:
     return 0.1 + 0.15 * -(-len(labels) // columns)
 
 
-def logarithmic(axis: Axis, low: float, high: float) -> None:
-    """Make an axis logarithmic around some values: a decade or more, air on both sides, plain numbers."""
+def logarithmic(panel: Axes, low: float, high: float) -> None:
+    """Make the x axis logarithmic around some values: a decade or more, air on both sides, plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     middle = (math.log10(low) + math.log10(high)) / 2
     half = max(0.5, (math.log10(high) - math.log10(low)) / 2) + 0.15
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.axes.set(**{f"{axis.axis_name}lim": (10 ** (middle - half), 10 ** (middle + half))})
+    panel.set_xscale("log")
+    panel.set_xlim(10 ** (middle - half), 10 ** (middle + half))
+    axis = panel.xaxis
     axis.set_major_locator(LogLocator(numticks=8) if half > 1 else LogLocator(subs=(1, 2, 5)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))

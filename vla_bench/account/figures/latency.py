@@ -100,7 +100,7 @@ def _draw(
         for period_ms in periods_ms:
             axis.axvline(period_ms, color="#222222", linestyle=":", linewidth=0.9)
         marks = [ms for curve in curves for ms in curve.quantiles_ms[[0, -1]]] + list(periods_ms)
-        logarithmic(axis.xaxis, max(min(marks), LEAST_MS), max(marks))
+        logarithmic(axis, max(min(marks), LEAST_MS), max(marks))
         axis.set_xlabel(f"latency {title}, ms")
         axis.set_ylim(0, 101)
         axis.set_yticks([0, 25, 50, 75, 100])

@@ -144,7 +144,7 @@ def _draw_panel(axis: Axes, panel: Panel, drawn_as: Mapping[Arm, Look]) -> None:
             textcoords="offset points", fontsize=6, va="center",
         )  # fmt: skip
     marks = [point.x for point in panel.points] + ([panel.deadline] if panel.deadline else [])
-    logarithmic(axis.xaxis, min(marks), max(marks))
+    logarithmic(axis, min(marks), max(marks))
     axis.set_ylim(-3, 103)
     axis.set_yticks([0, 25, 50, 75, 100])
     axis.set_xlabel(panel.label)
