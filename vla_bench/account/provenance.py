@@ -24,6 +24,12 @@ def origin_lines(run: Run) -> Iterable[str]:
         "." if len(run.records) >= header.planned else "; the same run command continues."
     )
     yield from _provenance(first)
+    yield from caveat_lines(run)
+
+
+def caveat_lines(run: Run) -> Iterable[str]:
+    """What stands against the numbers of a run, but for the errors."""
+    header = run.header
     yield from _changes(header)
     yield from _assets(header)
     yield from _timing(header)

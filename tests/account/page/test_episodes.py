@@ -2,7 +2,7 @@
 
 from support.records import make_record, write_run
 
-from vla_bench.account.page.episodes import GROUP_ROWS, KINDS, list_episodes
+from vla_bench.account.page.episodes import ERRORS, GROUP_ROWS, KINDS, list_episodes
 from vla_bench.run.records import ErrorInfo, read_run
 
 
@@ -66,6 +66,14 @@ def test_errors_with_one_message_are_one_entry_the_most_frequent_first(tmp_path)
         (1, "RuntimeError", "it broke", 3), (2, "OSError", "disk full", 1),
     ]  # fmt: skip
     assert [row.outcomes[0].error for group in listing.groups for row in group.rows] == [2, 1, 1, 1]
+
+
+def test_messages_that_are_all_different_do_not_fill_the_page(tmp_path):
+    made = [make_record("error", index=i, error=ErrorInfo("E", f"at {i:03}")) for i in range(ERRORS + 2)]
+    listing = listing_of(tmp_path / "run", made)
+    assert (len(listing.errors), listing.further_errors) == (ERRORS, 2)
+    numbers = [row.outcomes[0].error for group in listing.groups for row in group.rows]
+    assert sorted(numbers) == [0, 0, *range(1, ERRORS + 1)]
 
 
 def test_endings_count_every_record_by_arm(tmp_path):

@@ -20,6 +20,7 @@ KINDS = {
     "failure": "Failed",
     "success": "Succeeded",
 }
+ERRORS = 100  # that are listed, of those with different messages
 GROUP_ROWS = 500  # a browser lays out a group at once when it is opened
 
 
@@ -29,7 +30,7 @@ class Outcome:
 
     Attributes:
         text: The status, and why.
-        error: Number of its error in the list of errors; 0 for none.
+        error: Number of its error in the list of errors; 0 for none, and for one that is not listed.
         policy_hz: As text, like `steps`.
         video: Address relative to the page; "" where there is none.
         lost: Whether the record names a video that is not there.
@@ -88,6 +89,7 @@ class Listing:
 
     Attributes:
         arms: Their labels, in the order of the outcomes of a row.
+        errors: The most frequent; `further_errors` is how many others there are.
         endings: How often each arm ended how, errors first; as words, and a count for each arm.
         videos: How many episodes have one.
     """
@@ -95,6 +97,7 @@ class Listing:
     arms: tuple[str, ...]
     groups: tuple[Group, ...]
     errors: tuple[Error, ...]
+    further_errors: int
     endings: tuple[tuple[str, tuple[int, ...]], ...]
     videos: int
 
@@ -110,7 +113,7 @@ def list_episodes(run: Run) -> Listing:
     shown = shown_columns(arms)
     labels = {arm: arm_label(arm, shown) for arm in arms}
     errors = _errors(run.records, labels)
-    numbers = {(error.type, error.message): error.number for error in errors}
+    numbers = {(error.type, error.message): error.number for error in errors[:ERRORS]}
     outcomes = {record.key: _outcome(record, run.folder, numbers) for record in run.records}
     by_kind: dict[str, list[Group]] = {kind: [] for kind in KINDS}
     for task_id, records in groupby(run.records, key=lambda record: record.task_id):
@@ -119,7 +122,8 @@ def list_episodes(run: Run) -> Listing:
     return Listing(
         arms=tuple(labels.values()),
         groups=tuple(group for groups in by_kind.values() for group in groups),
-        errors=errors,
+        errors=errors[:ERRORS],
+        further_errors=max(0, len(errors) - ERRORS),
         endings=_endings(run.records, outcomes, arms),
         videos=sum(bool(outcome.video) for outcome in outcomes.values()),
     )
@@ -162,7 +166,7 @@ def _outcome(record: Record, folder: Path, numbers: dict[tuple[str, str], int]) 
     return Outcome(
         status=record.status,
         text=f"{record.status}: {why}" if why else record.status,
-        error=0 if record.error is None else numbers[record.error.type, record.error.message],
+        error=0 if record.error is None else numbers.get((record.error.type, record.error.message), 0),
         steps=record.steps,
         policy_hz=hertz(record.policy_hz),
         video=quote(video) if found else "",

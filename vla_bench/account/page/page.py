@@ -18,6 +18,7 @@ from urllib.parse import quote
 from vla_bench.account.page.episodes import KINDS, Group, Listing, list_episodes
 from vla_bench.account.page.pictures import Picture, picture
 from vla_bench.account.page.render import render
+from vla_bench.account.provenance import caveat_lines, error_lines
 from vla_bench.account.report import Report
 from vla_bench.account.tables import Table
 from vla_bench.errors import VlaBenchError
@@ -25,8 +26,7 @@ from vla_bench.run.records import Run
 
 INDEX = "index.html"
 PAGE_BYTES = 1_900_000  # without videos and figures, which are files beside it
-TABLE_ROWS = 1500  # of all tables on the first page; a table for which no room is left has its own
-_ABOUT = 4  # sentences of a report's header before those that say what stands against its numbers
+TABLE_ROWS = 600  # of all tables on the first page; a table for which no room is left has its own
 
 
 def write_page(run: Run, report: Report) -> tuple[Path, ...]:
@@ -35,7 +35,7 @@ def write_page(run: Run, report: Report) -> tuple[Path, ...]:
     Raises:
         VlaBenchError: The folder cannot be written.
     """
-    about, listing = _about(run, report), list_episodes(run)
+    about, listing = _about(run), list_episodes(run)
     files = {path.name: quote(path.relative_to(run.folder).as_posix()) for path in report.files}
     shown, apart = _placed(report.tables)
     index = {
@@ -68,7 +68,7 @@ def write_single_file(run: Run, report: Report) -> Path:
     listing = list_episodes(run)
     shown, apart = _placed(report.tables)
     text = render(
-        "index.html", **_about(run, report), listing=listing, tables=shown, apart=apart, single=True,
+        "index.html", **_about(run), listing=listing, tables=shown, apart=apart, single=True,
         files={}, records=[], pictures=_pictures(run, report, inlined=True), pages=[INDEX],
         sections=_sections(_parts(listing, room=None, single=True)[0]),
     )  # fmt: skip
@@ -81,7 +81,7 @@ def _pictures(run: Run, report: Report, *, inlined: bool) -> list[Picture]:
     return [picture(figure, run.folder, addresses, inlined=inlined) for figure in report.figures]
 
 
-def _about(run: Run, report: Report) -> dict[str, Any]:
+def _about(run: Run) -> dict[str, Any]:
     """What a run was, for the head and the foot of a page."""
     records, study = run.records, run.header.study
     statuses = [record.status for record in records]
@@ -93,7 +93,7 @@ def _about(run: Run, report: Report) -> dict[str, Any]:
         "suites": list(dict.fromkeys(record.suite for record in records)),
         "tasks": len({record.task_id for record in records}),
         "variations": len({record.variation for record in records if record.variation}),
-        "about": report.header[2:_ABOUT], "against": report.header[_ABOUT:],
+        "against": [*caveat_lines(run), *error_lines(run.records)],
         "run": run.header, "study": json.dumps(study, indent=2, ensure_ascii=False),
     }  # fmt: skip
 

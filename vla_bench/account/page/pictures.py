@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vla_bench.account.figures import Figure
 
+_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 _VIEW_BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _PT_TO_PX = 1.3 * 96 / 72  # larger than in print, for the small print of a paper is read from nearer
 
@@ -35,11 +36,12 @@ def picture(figure: Figure, folder: Path, addresses: Mapping[str, str], *, inlin
     Raises:
         OSError: The file cannot be read.
     """
-    drawn = (folder / "figures" / f"{figure.name}.svg").read_text(encoding="utf-8")
-    size = _VIEW_BOX.search(drawn)
+    drawn = folder / "figures" / f"{figure.name}.svg"
+    size = _VIEW_BOX.search(drawn.read_text(encoding="utf-8"))
     width_px, height_px = (round(float(length) * _PT_TO_PX) for length in size.groups()) if size else (0, 0)
-    source = addresses[f"{figure.name}.svg"]
-    if inlined:  # a PNG file is the smaller one, however much is drawn
-        data = (folder / "figures" / f"{figure.name}.png").read_bytes()
-        source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    source = addresses[drawn.name]
+    if inlined:
+        smaller = min(drawn, drawn.with_suffix(".png"), key=lambda path: path.stat().st_size)
+        data = base64.b64encode(smaller.read_bytes()).decode()
+        source = f"data:{_TYPES[smaller.suffix]};base64,{data}"
     return Picture(figure, source, width_px, height_px)

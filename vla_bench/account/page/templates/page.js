@@ -17,6 +17,11 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+// A name with places where it may break.
+function soft(name) {
+  return name.split(/(?<=[_/])/).flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part]));
+}
+
 // ── order ──────────────────────────────────────────────────────────────────────────────────────────────
 
 // The number that a cell begins with: a share as its value, an interval as its low end; NaN for words.
@@ -58,6 +63,7 @@ function sortable(cell, numeric, sort) {
 
 function liven(table) {
   const body = table.tBodies[0], rows = [...body.rows];
+  for (const row of rows) row.cells[0].replaceChildren(...soft(row.cells[0].textContent));
   if (rows.length < 2) return;
   [...table.tHead.rows[0].cells].forEach((cell, column) => {
     if (cell.hasAttribute("data-fixed")) return;
@@ -90,6 +96,7 @@ function liven(table) {
 function readListing(listing, arms) {
   const rows = [];
   for (const group of listing.querySelectorAll("details.group")) {
+    const usual = group.querySelector(".told").textContent;
     const kind = KINDS.indexOf(group.closest("[data-kind]").dataset.kind);
     for (const { cells } of group.querySelector("tbody").rows) {
       const told = cells[1].querySelector("q");
@@ -107,7 +114,7 @@ function readListing(listing, arms) {
       const row = {
         kind, order: rows.length, start: cells[0].textContent.trim(), task: group.dataset.task,
         variation: cells[1].firstChild && cells[1].firstChild.nodeType === Node.TEXT_NODE ? cells[1].firstChild.data.trim() : "",
-        instruction: told ? told.textContent : group.dataset.instruction, outcomes, open: false,
+        instruction: told ? told.textContent : usual, outcomes, open: false,
       };
       row.search = [row.task, row.variation, row.start, row.instruction, ...outcomes.map((o) => (o ? o.text : "not run"))].join(" ").toLowerCase();
       rows.push(row);
@@ -139,7 +146,8 @@ function panel(row, arm, outcome) {
     return article;
   }
   const ending = outcome.error ? make("a", { href: outcome.error }, outcome.text) : outcome.text;
-  article.append(make("p", {}, make("b", { class: outcome.status[0] }, ending), ` · ${outcome.steps} steps · ${outcome.hz === "-" ? "no" : outcome.hz} policy Hz`));
+  const pace = outcome.hz === "-" ? "" : ` · ${outcome.hz} policy Hz`;
+  article.append(make("p", {}, make("b", { class: outcome.status[0] }, ending)), make("p", { class: "count" }, `${outcome.steps} steps${pace}`));
   if (outcome.video) {
     article.append(make("video", {
       src: outcome.video, controls: true, preload: "metadata", playsinline: true,
@@ -218,7 +226,7 @@ function browse(listing) {
   function line(row) {
     const toggle = make("button", { type: "button", class: "open", "aria-expanded": "false" }, row.start,
       make("span", { class: "unseen" }, ` of ${row.task}${row.variation ? ` with ${row.variation}` : ""}: arms side by side`));
-    const tr = make("tr", {}, make("th", { scope: "row" }, toggle), make("td", {}, row.task));
+    const tr = make("tr", {}, make("th", { scope: "row" }, toggle), make("td", { class: "task" }, ...soft(row.task)));
     if (!variationBox.hidden) tr.append(make("td", {}, row.variation || "–"));
     for (const outcome of row.outcomes) {
       if (!outcome) tr.append(make("td", { class: "first" }, "not run"), make("td"), make("td"));
