@@ -64,8 +64,8 @@ CROSSED = {
     "10 tasks × 20, 97 %, no effect": (10, 20, 0.97, (0.0, 0.0, 0.0), 0.5),
     "10 tasks × 10, 99 %": (10, 10, 0.99, (-0.005, -0.01, 0.0), 0.5),
 }
-# Arms differ on so few episodes that intervals cannot but cover more often.
-SPARSE = {"10 tasks × 20, 97 %, no effect", "10 tasks × 10, 99 %"}
+# Arms differ on three or four of 100 episodes: intervals cover 90 to 99 % (docs/statistics.md).
+SPARSE = {"10 tasks × 10, 99 %"}
 SHORT = ("10 tasks × 20, 75 %", "10 tasks × 5, 75 %")
 
 
@@ -85,7 +85,7 @@ def test_intervals_of_crossed_effects_cover(setting):
         covered += [i.low <= t <= i.high for i, t in zip(ends, truth, strict=True)]
     shares = dict(zip(contrasts("p", "r"), (100 * covered / SETS).round(2).tolist(), strict=True))
     told(f"coverage, {setting}: {shares} %; true effects {(100 * truth).round(1)}")
-    low, high = (0.935, 1.0) if setting in SPARSE else (0.935, 0.965)
+    low, high = (0.9, 0.99) if setting in SPARSE else (0.935, 0.965)
     assert all(between(share, low, high) for share in covered / SETS)
 
 
