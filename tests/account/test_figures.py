@@ -1,8 +1,8 @@
 import re
 
 import matplotlib as mpl
-import matplotlib.image
 import pytest
+from matplotlib.image import imread
 from support.boards import STATUS, board_of, certificate, records_of
 from support.records import make_record, write_run
 
@@ -81,7 +81,7 @@ def test_more_arms_than_colours_are_still_told_apart(tmp_path):
     assert len(looks) == 49
     policies = [f"policy{i}" for i in range(9)]
     _, png, _ = draw_curves(curves_of(["visual.fog", "visual.blur"], policies), tmp_path, 0.95)
-    assert mpl.image.imread(png).shape[1] == round(200 * WIDTH_IN)
+    assert imread(png).shape[1] == round(200 * WIDTH_IN)
 
 
 def full_run(folder, policies=("a", "b"), letters="ssfsfs", **header):

@@ -24,7 +24,7 @@ def late(index, status="success", **fields):
     return make_record(status, index=index, **{**values, **fields})
 
 
-def paced(records, period_s=0.2):
+def paced(records, period_s: float | None = 0.2):
     found = outcomes(records, [])
     (cells, _) = summarise("s", "", found, by_task(found), 0.95)
     return pace_of(cells[0], found[LATE], period_s)

@@ -8,7 +8,7 @@ from vla_bench.types import Arm
 
 def test_comparisons_use_only_episodes_that_count_for_both():
     found = outcomes(suite_of({"a": "sssse", "b": "ffs f", "c": "sffff"}), [])
-    result = {(pair.first.policy, pair.second.policy): pair.result for pair in pairs("s", found, 0.95)}
+    result = {(pair.first.policy, pair.second.policy): pair.paired for pair in pairs("s", found, 0.95)}
     compared = result["a", "b"]
     assert compared is not None
     assert (compared.n, compared.first_only, compared.second_only) == (3, 2, 0)
