@@ -99,7 +99,16 @@ def test_what_stands_against_the_numbers_is_in_the_summary(tmp_path):
     assert "mujoco" not in summary
     assert "mujoco 3.3.7" in text.partition('id="provenance"')[2]
     sound = page_of(write_run(tmp_path / "sound", two_arms()))
-    assert "The records say of nothing that does." in sound
+    assert "Nothing that the records know of." in sound
+
+
+def test_what_a_test_calls_best_is_said_and_not_only_bold(tmp_path):
+    made = [
+        make_record(status, policy=status, index=i) for i in range(12) for status in ("success", "failure")
+    ]
+    text = page_of(write_run(tmp_path / "run", made))
+    (row,) = re.findall(r"<tr class=best>(.*?)<td", text)
+    assert "(bold)" in row
 
 
 def test_every_episode_can_be_read_without_a_script(tmp_path):

@@ -40,7 +40,7 @@ def write_page(run: Run, report: Report) -> tuple[Path, ...]:
     shown, apart = _placed(report.tables)
     index = {
         **about, "listing": listing, "tables": shown, "apart": apart, "single": False, "files": files,
-        "records": ["run.json", *sorted(quote(path.name) for path in run.folder.glob("episodes-*.jsonl"))],
+        "records": [quote(path.name) for path in _records(run.folder)],
         "pictures": _pictures(run, report, inlined=False),
     }  # fmt: skip
     shell = render("index.html", **index, pages=[INDEX], sections=[])
@@ -96,6 +96,11 @@ def _about(run: Run) -> dict[str, Any]:
         "against": [*caveat_lines(run), *error_lines(run.records)],
         "run": run.header, "study": json.dumps(study, indent=2, ensure_ascii=False),
     }  # fmt: skip
+
+
+def _records(folder: Path) -> list[Path]:
+    """What a run wrote, beside its videos."""
+    return [path for pattern in ("run.json", "*.jsonl", "*.parquet") for path in sorted(folder.glob(pattern))]
 
 
 def _placed(tables: Iterable[Table]) -> tuple[list[Table], list[Table]]:

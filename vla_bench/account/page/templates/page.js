@@ -63,7 +63,7 @@ function sortable(cell, numeric, sort) {
 
 function liven(table) {
   const body = table.tBodies[0], rows = [...body.rows];
-  for (const row of rows) row.cells[0].replaceChildren(...soft(row.cells[0].textContent));
+  for (const { cells: [name] } of rows) if (name.firstChild) name.firstChild.replaceWith(...soft(name.firstChild.data));
   if (rows.length < 2) return;
   [...table.tHead.rows[0].cells].forEach((cell, column) => {
     if (cell.hasAttribute("data-fixed")) return;
