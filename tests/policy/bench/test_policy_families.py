@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from vla_bench.catalog import POLICIES_DIR_VARIABLE
 from vla_bench.cli import app
 from vla_bench.learn.demonstrations import open_demonstrations
+from vla_bench.learn.offline import NO_TOKENS, Question, measure
 from vla_bench.lerobot.layout import Layout
 from vla_bench.lerobot.writer import Recording
-from vla_bench.learn.offline import NO_TOKENS, Question, measure
 from vla_bench.policy.bench.measure import Cell, bench
 from vla_bench.policy.bench.report import remarks, rows, to_json
 from vla_bench.policy.bench.timing import timed_parts, whole_to_parts
