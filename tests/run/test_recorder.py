@@ -18,6 +18,7 @@ from vla_bench.lerobot.state import robot_state
 from vla_bench.lerobot.writer import Recording
 from vla_bench.policy.cards import load_policy
 from vla_bench.run.conventions import policy_seed
+from vla_bench.run.executors import Means, make_executor
 from vla_bench.run.recorder import Recorder
 from vla_bench.run.records.query import query
 from vla_bench.run.rollout import Rollout, play
@@ -130,6 +131,15 @@ def test_episodes_of_several_workers_are_one_data_set_in_the_order_of_the_plan(r
     record_by_hand(tmp_path, "later", 5)
     assemble(tmp_path, [*(item.key for item in plan.items), "later"], {"study_hash": "s"})
     assert len(open_demonstrations(tmp_path / DATA)) == 3
+
+
+def test_workers_side_by_side_record_what_one_records(recorded, tmp_path):
+    plan, records, folder = recorded
+    there = run(plan, tmp_path, executor=make_executor(None, Means(2)))
+    assert [row | {"worker": "0"} for row in timeless(there)] == timeless(records)
+    assert [path.name for path in (tmp_path / "recordings").iterdir()] == ["bridge_base"]
+    for index in range(2):
+        assert frames(tmp_path, index) == frames(folder, index)
 
 
 @pytest.mark.parametrize("dies_at", range(11))

@@ -9,19 +9,21 @@ import re
 import secrets
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vla_bench.errors import MissingCapabilityError, VlaBenchError
 from vla_bench.run.latency.measuring import Measure
 from vla_bench.types import Arm
 
 if TYPE_CHECKING:
+    from vla_bench.policy.hub import Taken
     from vla_bench.policy.remote.hosted import Host, Pair
     from vla_bench.run.executors import Means
+    from vla_bench.run.policy_process import Served
 
 LOOPBACK = "127.0.0.1"
 # How often in a row a process may die before it has loaded its policies.
@@ -80,6 +82,18 @@ class Hosting:
         """Where this process reaches them."""
         return self.hosts[0] if self.hosts else {}
 
+    @property
+    def taken(self) -> Mapping[str, Sequence[Taken]]:
+        """Policy → the checkpoints that it was loaded from."""
+        return self._servers[0].served.taken if self._servers else {}
+
+    @property
+    def device(self) -> Mapping[str, Any]:
+        """Fields of a session that the device of the policies decides."""
+        told = [server.served.device for server in self._servers if server.served.device]
+        names = dict.fromkeys(device["device"] for device in told)
+        return {**told[0], "device": ", ".join(names)} if told else {}
+
     def measure(self, asked: Measure) -> bool:
         """Record what a policy takes in its own process; returns False if it has none."""
         if (asked.arm.policy, asked.arm.precision) not in self.here:
@@ -117,6 +131,7 @@ class _Server:
         self._closed = False
         self._process, self._connection = self._start()
         self._watcher: threading.Thread | None = None
+        self.served: Served
 
     @property
     def hosts(self) -> Mapping[Pair, Host]:
@@ -176,7 +191,7 @@ class _Server:
             raise MissingCapabilityError(f"the process of the policies {self._how()}") from None
         if isinstance(heard, VlaBenchError):
             raise heard
-        self._ports = dict(heard.ports)
+        self.served, self._ports = heard, dict(heard.ports)
 
     def _watch(self) -> None:
         failed = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,11 +14,14 @@ from typing import Any
 from vla_bench.errors import MissingCapabilityError, VlaBenchError
 from vla_bench.policy.base import Policy
 from vla_bench.policy.cards import build_policy, read_card
+from vla_bench.policy.hub import Taken, noting
 from vla_bench.policy.memory import ran_out_of_memory
+from vla_bench.policy.profile import profile
 from vla_bench.policy.remote.hosted import PROTOCOL, Pair
 from vla_bench.run.executors.watchdog import Watchdog
 from vla_bench.run.executors.worker import leave_signals_to_main
 from vla_bench.run.latency.measuring import Measure, measure
+from vla_bench.run.provenance import device_used
 
 OUT_OF_MEMORY = 75  # exit status: the same again with smaller batches may do
 
@@ -51,9 +54,13 @@ class Served:
     Attributes:
         ports: Where each policy is served; one that serves one episode at a time, or that this machine cannot
             run, is not among them.
+        taken: Policy → the checkpoints that it was loaded from.
+        device: Fields of a session that the device of the policies decides.
     """
 
     ports: Mapping[Pair, int] = field(default_factory=dict)
+    taken: Mapping[str, Sequence[Taken]] = field(default_factory=dict)
+    device: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +106,12 @@ class _Process:
         from vla_bench.policy.remote.server.endpoint import listen, running
 
         ports: dict[Pair, int] = {}
+        checkpoints: dict[str, Sequence[Taken]] = {}
         for pair, port in self._order.pairs.items():
             card = read_card(pair[0])
             try:
-                policy = build_policy(card, pair[1])
+                with noting() as taken:
+                    policy = build_policy(card, pair[1])
             except MissingCapabilityError:
                 continue  # whoever asks for it will hear why
             served = serving.Served(policy, card, pair[1], max_batch=self._order.max_batch, turn=self._turn)
@@ -112,7 +121,9 @@ class _Process:
             endpoint = listen(served, PROTOCOL, host=self._order.host, port=port, token=self._order.token)
             ports[pair] = self._closing.enter_context(running(endpoint)).port
             self._policies[pair], self._served[pair] = policy, served
-        return Served(ports)
+            checkpoints[pair[0]] = taken
+        used = device_used(profile(policy).device for policy in self._policies.values())
+        return Served(ports, checkpoints, used)
 
     def _measured(self, asked: Measure) -> None:
         with self._turn:

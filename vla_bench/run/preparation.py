@@ -79,7 +79,9 @@ class Preparation:
         """The session, with what was loaded: precisions, checkpoints, and the device that computes."""
         pairs = dict.fromkeys((arm.policy, arm.precision) for arm in self._arms())
         used = device_used(profile(self._policies.get(*pair)).device for pair in pairs)
-        checkpoints = {name: file_digests(taken) for name, taken in self._taken.items() if taken}
+        used |= self._hosting.device
+        found = {**self._taken, **self._hosting.taken}
+        checkpoints = {name: file_digests(taken) for name, taken in found.items() if taken}
         versions = session.versions | used.pop("versions", {})
         return session.model_copy(
             update={"loaded": self.loaded, "checkpoints": checkpoints, "versions": versions, **used}
