@@ -95,6 +95,10 @@ def run(
     _print_left_out(made.study)
     folder = out or Path("results") / made.study.folder_name
     finished = run_with_progress(made, folder, sys.argv, make_executor(executor, means))
+    if finished:
+        from vla_bench.run.records import compact
+
+        compact(folder)
     print(f"vla-bench report {folder}")
     if not finished:
         raise typer.Exit(130)
