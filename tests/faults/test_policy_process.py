@@ -11,7 +11,7 @@ from support.worlds import BRIDGE, write_policy
 from vla_bench import catalog
 from vla_bench.errors import ConventionError
 from vla_bench.run.executors import Means, make_executor
-from vla_bench.run.hosting import Hosting
+from vla_bench.run.hosting import LOOPBACK, Hosting
 from vla_bench.run.records import read_run
 from vla_bench.types import Arm
 
@@ -151,7 +151,7 @@ def test_its_latency_is_measured_where_it_computes(tmp_path, home):
 
 
 def test_it_says_what_answering_together_changed(home):
-    with Hosting([Arm("dreaming")], Means(2)) as hosting:
+    with Hosting([Arm("dreaming")], Means(2), LOOPBACK) as hosting:
         assert hosting.told() == [], "nothing was answered together yet"
         assert set(hosting.here) == {("dreaming", "fp32")}
         address = hosting.here["dreaming", "fp32"].address

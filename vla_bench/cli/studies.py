@@ -44,6 +44,16 @@ RecordChoice = Annotated[
     str | None, typer.Option("--record", help="Steps and films as LeRobot data sets; choices as --video.")
 ]
 ExecutorName = Annotated[str | None, typer.Option("--executor", help="serial, process, ray or slurm.")]
+Batch = Annotated[int, typer.Option(min=1, help="Most requests that a policy answers together.")]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Answer requests one by one: equal bit for bit with any workers.")
+]
+RayAddress = Annotated[
+    str | None, typer.Option("--address", help="Ray's cluster; default one of its own here.")
+]
+SlurmOptions = Annotated[
+    list[str] | None, typer.Option("--slurm", help="Of the jobs: slurm_partition=gpu,timeout_min=600.")
+]
 Patience = Annotated[
     float, typer.Option(min=1, help="Seconds without progress after which an episode's process is ended.")
 ]
@@ -83,7 +93,8 @@ def run(
     latency: Latencies = None, vary: Vary = None, uncertified: Uncertified = False, episodes: Episodes = None,
     first_episode: FirstEpisode = None, resample: Resample = False, budget: BudgetText = None,
     video: VideoChoice = None, record: RecordChoice = None, out: OutputDir = None,
-    executor: ExecutorName = None, workers: Workers = 1, patience: Patience = 600.0,
+    executor: ExecutorName = None, workers: Workers = 1, batch: Batch = 8, exact: Exact = False,
+    patience: Patience = 600.0, address: RayAddress = None, slurm: SlurmOptions = None,
 ) -> None:  # fmt: skip
     """Run a study, or continue it; the same command again runs what is missing."""
     from vla_bench.run.display import run_with_progress
@@ -91,7 +102,7 @@ def run(
     from vla_bench.run.plan import make_plan
 
     made = make_plan(_study(locals()))
-    means = Means(workers, patience)
+    means = Means(workers, 1 if exact else batch, patience, address, _slurm_options(slurm))
     _print_left_out(made.study)
     folder = out or Path("results") / made.study.folder_name
     finished = run_with_progress(made, folder, sys.argv, make_executor(executor, means))
@@ -134,6 +145,17 @@ def _study(flags: dict[str, Any]) -> Study:
     if outputs:
         changes["outputs"] = {name: int(text) if text.isdigit() else text for name, text in outputs.items()}
     return load_study(flags["study"], **changes)
+
+
+def _slurm_options(texts: list[str] | None) -> dict[str, str | int]:
+    """`key=value` pairs for submitit; whole numbers are numbers."""
+    options: dict[str, str | int] = {}
+    for word in words(texts):
+        key, equals, value = word.partition("=")
+        if not key or not equals:
+            raise VlaBenchError(f"--slurm {word}: expected key=value, for example timeout_min=600")
+        options[key] = int(value) if value.isdecimal() else value
+    return options
 
 
 def _budget(text: str) -> dict[str, float]:

@@ -55,7 +55,7 @@ class Hosting:
         VlaBenchError: A policy cannot be loaded.
     """
 
-    def __init__(self, arms: Iterable[Arm], means: Means, address: str = LOOPBACK) -> None:
+    def __init__(self, arms: Iterable[Arm], means: Means, address: str) -> None:
         from vla_bench.policy.remote.hosted import hosted_pair
 
         found = (hosted_pair(arm.policy, arm.precision) for arm in arms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vla_bench.run.executors import Executor, Means, make_executor
@@ -12,8 +12,9 @@ from vla_bench.run.executors.units import units_of
 from vla_bench.run.hosting import Hosting
 from vla_bench.run.plan import Plan
 from vla_bench.run.preparation import Preparation
-from vla_bench.run.records import Record, RunHeader, done_keys, open_run
+from vla_bench.run.records import Record, RunHeader, done_keys, open_run, read_run
 from vla_bench.run.stage import Job, Policies
+from vla_bench.run.stopping import Stopping
 from vla_bench.run.watching import put_together, watched_keys
 
 log = logging.getLogger("vla_bench.run")
@@ -40,7 +41,8 @@ def run_plan(
     """
     executor = executor or make_executor(None, Means())
     with contextlib.ExitStack() as closing:
-        hosting = closing.enter_context(Hosting(plan.study.arms if executor.hosting else (), executor.means))
+        hosted = plan.study.arms if executor.hosting else ()
+        hosting = closing.enter_context(Hosting(hosted, executor.means, executor.host))
         policies = closing.enter_context(contextlib.closing(Policies(hosting.here)))
         with contextlib.closing(Preparation(plan, policies, hosting)) as preparation:
             preparation.compare()
@@ -56,10 +58,20 @@ def run_plan(
         units = units_of(item for item in plan.items if item.key not in done)
         count = 0
         closing.callback(put_together, plan, folder, fingerprint)  # also of a run that is stopped
-        records = executor.run(job, units, policies, lambda item: True)
+        stopping = None if plan.study.statistics.stop == "never" else Stopping(plan, read_run(folder).records)
+        needed = (lambda item: not stopping.not_needed(item)) if stopping else (lambda item: True)
+        records = executor.run(job, units, policies, needed)
         for record in closing.enter_context(contextlib.closing(records)):
+            if stopping:
+                stopping.saw(record)
             on_record(record)
             count += 1
-        for sentence in hosting.told():
+        for sentence in [*hosting.told(), *_saved(stopping)]:
             log.info(sentence)
         return count
+
+
+def _saved(stopping: Stopping | None) -> Iterator[str]:
+    """What stopping early came to."""
+    if stopping is not None:
+        yield f"{len(stopping.decisions)} comparisons are decided, {stopping.saved} episodes need not be run"

@@ -42,10 +42,16 @@ class Executor(Protocol):
     Attributes:
         means: What it was given.
         hosting: Whether policies are served by processes of their own, which the run starts.
+        host: Address of this machine at which those who play reach them.
     """
 
     means: Means
     hosting: bool
+
+    @property
+    def host(self) -> str:
+        """See above."""
+        ...
 
     def run(
         self, job: Job, units: Sequence[Unit], policies: Policies, needed: Callable[[WorkItem], bool]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from vla_bench.errors import VlaBenchError
-from vla_bench.run.executors.units import RETRIES, Schedule, Unit
+from vla_bench.run.executors.units import RETRIES, Schedule, Unit, by_task, in_order
 from vla_bench.run.outcomes import not_played
 from vla_bench.run.plan import WorkItem
 from vla_bench.run.provenance import now
@@ -78,11 +78,11 @@ class Transport(Protocol):
 
 @dataclass(slots=True)
 class _Place:
-    """A worker's place: who fills it now, and what is played there."""
+    """A worker's place: who fills it now, what is played there, and what was before."""
 
     hand: Hand
     unit: Unit | None = None
-    task_id: str | None = None
+    before: Unit | None = None
     done: list[str] = field(default_factory=list)  # keys of the unit's items that are recorded
 
 
@@ -110,7 +110,8 @@ class Crew:
         Raises:
             VlaBenchError: A worker cannot go on.
         """
-        schedule = Schedule(units)
+        stops = self._job.study.statistics.stop != "never"
+        schedule = Schedule(units, in_order if stops else by_task)
         names = self._names[: max(1, len(units))]
         places = [_Place(self._transport.hire(name)) for name in names] if units else []
         try:
@@ -128,12 +129,12 @@ class Crew:
     def _hand_out(self, schedule: Schedule, places: list[_Place]) -> bool:
         """Give the idle something to do; returns whether anything is being played."""
         for place in places:
-            while place.unit is None and (unit := schedule.take(place.task_id)) is not None:
+            while place.unit is None and (unit := schedule.take(place.before)) is not None:
                 items = tuple(item for item in unit.items if self._needed(item))
                 if not items:
                     schedule.over(unit)
                     continue
-                place.unit, place.task_id, place.done = Unit(items), unit.task_id, []
+                place.unit, place.before, place.done = Unit(items), unit, []
                 place.hand.give(place.unit)
         return any(place.unit is not None for place in places)
 
@@ -160,24 +161,15 @@ class Crew:
                 yield last
             left = unit.after(place.done)
             if left and not schedule.died(left[0]):
-                yield self._given_up(left[0], event)
+                error = WorkerDiedError(
+                    f"{1 + RETRIES} workers died while they played it, the last one {event.how}"
+                )
+                yield give_up(self._job, left[0], error)
                 left = left[1:]
             self._vacate(schedule, place)
             schedule.put_back(left)
         place.hand.kill()
-        place.hand, place.task_id = self._transport.hire(place.hand.name), None
-
-    def _given_up(self, item: WorkItem, event: Died) -> Record:
-        """Record that nobody survives an item."""
-        error = WorkerDiedError(f"{1 + RETRIES} workers died while they played it, the last one {event.how}")
-        record = Record.of(
-            **not_played(error), arm=item.arm, episode=item.episode, task=item.task(),
-            study_hash=self._job.study.hash, key=item.key, worker=MAIN, started_at=now(),
-            fingerprint=self._job.fingerprint,
-        )  # fmt: skip
-        with RecordWriter(self._job.folder, MAIN) as writer:
-            writer.append(record)
-        return record
+        place.hand, place.before = self._transport.hire(place.hand.name), None
 
     def _vacate(self, schedule: Schedule, place: _Place) -> None:
         if place.unit is not None:
@@ -194,3 +186,14 @@ class Crew:
                 for hand, event in self._transport.events(busy):
                     if not isinstance(event, Record):
                         busy.remove(hand)
+
+
+def give_up(job: Job, item: WorkItem, error: VlaBenchError) -> Record:
+    """Record that an item cannot be played, and return the record."""
+    record = Record.of(
+        **not_played(error), arm=item.arm, episode=item.episode, task=item.task(),
+        study_hash=job.study.hash, key=item.key, worker=MAIN, started_at=now(), fingerprint=job.fingerprint,
+    )  # fmt: skip
+    with RecordWriter(job.folder, MAIN) as writer:
+        writer.append(record)
+    return record

@@ -22,6 +22,7 @@ from vla_bench.run.executors.worker import (
     log_of,
     one_thread_each,
 )
+from vla_bench.run.hosting import LOOPBACK
 from vla_bench.run.plan import WorkItem
 from vla_bench.run.records import Record
 from vla_bench.run.stage import Job, Policies
@@ -41,6 +42,7 @@ class Processes:
     """
 
     hosting = True
+    host = LOOPBACK
 
     def __init__(self, means: Means, prefix: str = "") -> None:
         self.means, self._prefix = means, prefix

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from vla_bench.errors import MissingCapabilityError
 from vla_bench.run.executors import Means
 from vla_bench.run.executors.units import Unit
-from vla_bench.run.hosting import gpus
+from vla_bench.run.hosting import LOOPBACK, gpus
 from vla_bench.run.plan import WorkItem
 from vla_bench.run.records import Record, RecordWriter
 from vla_bench.run.stage import Job, Policies, Stage
@@ -24,6 +24,8 @@ class Serial:
     Raises:
         MissingCapabilityError: Several are wanted.
     """
+
+    host = LOOPBACK
 
     def __init__(self, means: Means) -> None:
         if means.workers != 1:

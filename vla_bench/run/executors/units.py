@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -30,51 +30,64 @@ class Unit:
         return tuple(item for item in self.items if item.key not in done)
 
 
+def by_task(unit: Unit) -> str:
+    """Group units by their task, because the scene of another one must be compiled."""
+    return unit.task_id
+
+
+def in_order(unit: Unit) -> str:
+    """Do not group units: a study that stops when it has decided looks at them in the order of the plan."""
+    return ""
+
+
 def units_of(items: Iterable[WorkItem]) -> list[Unit]:
     """Neighbouring items of the same episode, unit by unit."""
     return [Unit(tuple(group)) for _, group in groupby(items, key=lambda item: item.episode)]
 
 
 class Schedule:
-    """The units that are still to be played, task by task.
+    """The units that are still to be played, group by group, and within a group in the order of the plan.
 
-    A worker stays with its task as long as there is something to do, because another one must be compiled.
+    A worker stays with its group as long as there is something to do.
 
     Args:
         units: In the order of the plan.
+        group: What units have in common that are best played by the same worker.
     """
 
-    def __init__(self, units: Iterable[Unit]) -> None:
+    def __init__(self, units: Iterable[Unit], group: Callable[[Unit], str]) -> None:
+        self._group = group
         self._waiting: dict[str, deque[Unit]] = {}
         for unit in units:
-            self._waiting.setdefault(unit.task_id, deque()).append(unit)
+            self._waiting.setdefault(group(unit), deque()).append(unit)
         self._playing: Counter[str] = Counter()
         self._deaths: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def take(self, task_id: str | None = None) -> Unit | None:
-        """The next unit for a worker: of the task that it has, else of the one that fewest play."""
+    def take(self, before: Unit | None = None) -> Unit | None:
+        """The next unit for a worker that played `before`: of its group, else of the one that fewest play."""
         if not self._waiting:
             return None
-        if task_id not in self._waiting:
-            task_id = min(self._waiting, key=lambda name: self._playing[name])
-        unit = self._waiting[task_id].popleft()
-        if not self._waiting[task_id]:
-            del self._waiting[task_id]
-        self._playing[task_id] += 1
+        name = None if before is None else self._group(before)
+        if name not in self._waiting:
+            name = min(self._waiting, key=lambda name: self._playing[name])
+        unit = self._waiting[name].popleft()
+        if not self._waiting[name]:
+            del self._waiting[name]
+        self._playing[name] += 1
         return unit
 
     def over(self, unit: Unit) -> None:
         """A unit is not being played any more."""
-        self._playing[unit.task_id] -= 1
+        self._playing[self._group(unit)] -= 1
 
     def put_back(self, items: tuple[WorkItem, ...]) -> None:
         """Items of a unit whose worker died: they come next."""
         if items:
             unit = Unit(items)
-            self._waiting.setdefault(unit.task_id, deque()).appendleft(unit)
+            self._waiting.setdefault(self._group(unit), deque()).appendleft(unit)
 
     def died(self, item: WorkItem) -> bool:
         """Somebody died while playing an item; returns whether it is to be played again."""
