@@ -78,8 +78,9 @@ TOWERS: dict[str, Tower] = {
 # keyword arguments of timm that a checkpoint with towers of another size states in `tiny_overrides.json`
 _TIMM_KEYS = {
     "embed_dim": "width", "depth": "depth", "num_heads": "heads", "mlp_ratio": "mlp_ratio",
-    "patch_size": "patch_px", "img_size": "image_px", "reg_tokens": "registers",
+    "patch_size": "patch_px", "img_size": "image_px", "reg_tokens": "registers", "global_pool": "pooled",
 }  # fmt: skip
+_POOL = "global_pool"  # "map" is the attention pooling; every other way to pool has no weights
 
 # Llama's defaults when OpenVLA was trained; `text_config` lists only what differs. transformers' own defaults
 # have moved since, and Llama 2's rms_norm_eps is 1e-5: with it the logits are off by 0.13.
@@ -184,7 +185,9 @@ def _read_overrides(folder: Path) -> dict[str, dict[str, Any]]:
     for name, table in read_json(path).get("timm_overrides", {}).items():
         if unknown := [key for key in table if key not in _TIMM_KEYS]:
             raise DataError(path, f"unknown key {unknown[0]!r} of {name}{suggest(unknown[0], _TIMM_KEYS)}")
-        overrides[name] = {_TIMM_KEYS[key]: value for key, value in table.items()}
+        overrides[name] = {_TIMM_KEYS[key]: value for key, value in table.items() if key != _POOL}
+        if _POOL in table:
+            overrides[name]["pooled"] = table[_POOL] == "map"
     return overrides
 
 

@@ -13,7 +13,8 @@ FILE = "tokenizer.json"
 BEGIN = 1
 STOP = 2
 # "▁" alone: the training text has it between prompt and first action token, the tokenizer leaves it out
-EMPTY = 29871
+BOUNDARY = "▁"
+EMPTY = 29871  # its id in Llama's vocabulary
 
 TEMPLATES = {
     "openvla": "In: What action should the robot take to {instruction}?\nOut:",
@@ -36,9 +37,9 @@ def prompt(instruction: str, template: str) -> str:
     return TEMPLATES[template].format(instruction=instruction.lower())
 
 
-def with_empty(ids: Sequence[int]) -> list[int]:
-    """Return the ids with the lone word boundary at the end, as in training."""
-    return [*ids] if ids and ids[-1] == EMPTY else [*ids, EMPTY]
+def with_empty(ids: Sequence[int], empty: int = EMPTY) -> list[int]:
+    """Return the ids with the lone word boundary at the end, as in training; `empty` is its id."""
+    return [*ids] if ids and ids[-1] == empty else [*ids, empty]
 
 
 class PromptTokenizer:
@@ -61,10 +62,13 @@ class PromptTokenizer:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises plain Exception
             raise DataError(path, f"is not a tokenizer: {error}") from error
-        if self._tokenizer.id_to_token(EMPTY) != "▁":
-            found = self._tokenizer.id_to_token(EMPTY)
-            raise DataError(path, f"token {EMPTY} should be Llama's lone word boundary '▁', found {found!r}")
+        empty = self._tokenizer.token_to_id(BOUNDARY)
+        if empty is None:
+            found = self._tokenizer.get_vocab_size()
+            raise DataError(path, f"has no token {BOUNDARY!r}, Llama's lone word boundary, among its {found}")
+        self._empty: int = empty
 
     def __call__(self, text: str) -> list[int]:
         """Text → ids, from the beginning-of-text token to the lone word boundary."""
-        return with_empty([BEGIN, *self._tokenizer.encode(text, add_special_tokens=False).ids])
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return with_empty([BEGIN, *ids], self._empty)

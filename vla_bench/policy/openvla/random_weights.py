@@ -33,7 +33,7 @@ OPENVLA_7B: Mapping[str, Any] = {
     "text_config": {"model_type": "llama", "pad_token_id": 32000, "vocab_size": 32064},
     "timm_model_ids": _TOWERS, "timm_override_act_layers": [None, None], "use_fused_vision_backbone": True,
 }  # fmt: skip
-_PROCESSOR: Mapping[str, Any] = {
+PROCESSOR: Mapping[str, Any] = {
     "image_resize_strategy": "resize-naive", "input_sizes": [[3, 224, 224]] * 2,
     "interpolations": ["bicubic"] * 2,
     "means": [[0.484375, 0.455078125, 0.40625], [0.5] * 3],
@@ -97,7 +97,7 @@ def random_source(folder: Path | None, keys: Iterable[str], device: torch.device
     held = tempfile.TemporaryDirectory(prefix="openvla-")
     made = Path(held.name)
     (made / "config.json").write_text(json.dumps({**OPENVLA_7B, "norm_stats": _statistics(keys)}))
-    (made / PROCESSOR_FILE).write_text(json.dumps(_PROCESSOR))
+    (made / PROCESSOR_FILE).write_text(json.dumps(PROCESSOR))
     _tokenizer().save(str(made / TOKENIZER_FILE))
     return RandomSource(made, device=device, held=held)
 
