@@ -10,7 +10,7 @@ import pytest
 from support.worlds import ROOT, python
 
 PACKAGE = ROOT / "vla_bench"
-BASE = {"", "bddl", "catalog", "config", "errors", "seeding", "sexpr", "types"}
+BASE = {"", "bddl", "catalog", "config", "errors", "seeding", "sexpr", "spawning", "types"}
 # layer → the layers that it may import, besides itself and the base
 LAYERS = {
     "base": set(),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,14 +27,22 @@ class Draft:
         layout: What the episode has.
         folder: Where its films are until then.
         keep: Makes it an episode of the data set: called with its key, task id, instruction, and itself.
+        facts: As in `Kept`.
 
     Attributes:
         films: Camera → its film.
         levels: Camera → (3, 256) how often each level occurs in each channel.
     """
 
-    def __init__(self, layout: Layout, folder: Path, keep: Callable[[str, str, str, Draft], None]) -> None:
-        self._layout, self._keep = layout, keep
+    def __init__(
+        self,
+        layout: Layout,
+        folder: Path,
+        keep: Callable[[str, str, str, Draft], None],
+        facts: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        self._layout, self._keep, self.facts = layout, keep, facts
+        self._folder = folder
         folder.mkdir(exist_ok=True)
         self.films = {name: folder / f"{name}.mp4" for name in layout.cameras}
         self._writers = {
@@ -79,6 +88,8 @@ class Draft:
         for name, film in self._writers.items():
             film.close()
             self.films[name].unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # others record there, or it has become an episode
+            self._folder.rmdir()
 
 
 class Kept(Protocol):
@@ -87,10 +98,12 @@ class Kept(Protocol):
     Attributes:
         films: Camera → its film.
         levels: Camera → (3, 256) how often each level occurs in each channel.
+        facts: What else is to be known of the episode; the same names in all episodes of a data set.
     """
 
     films: dict[str, Path]
     levels: dict[str, NDArray[np.int64]]
+    facts: Mapping[str, float]
 
     def numbers(self) -> Columns:
         """Columns of what was recorded but the pictures, one row a frame."""

@@ -33,6 +33,7 @@ FILES_PER_CHUNK = 1000
 
 STATE, ACTION, IMAGES = "observation.state", "action", "observation.images."
 KEY, TASK_ID, LEVELS = "vla_bench/episode", "vla_bench/task_id", "vla_bench/levels/"
+FACTS = "vla_bench/fact/"
 COUNTERS = {
     "timestamp": "float32",
     **dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), "int64"),

@@ -139,7 +139,8 @@ class Recording:
                 video = names.VIDEOS.format(video_key=names.IMAGES + camera, **names.place(index))
                 _link(file, self.folder / video)
             write_columns(self.folder / names.DATA.format(**names.place(index)), columns)
-            self._rows.append(self._row(key, task_id, instruction, columns, kept.levels))
+            row = self._row(key, task_id, instruction, columns, kept.levels)
+            self._rows.append(row | {names.FACTS + name: value for name, value in kept.facts.items()})
             self._columns.append(columns)
             self.tried[key] = KEPT
             frames += len(columns["index"])

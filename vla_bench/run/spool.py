@@ -1,31 +1,25 @@
-"""Recorded episodes on their way into a data set: a folder each, complete or not there.
+"""Recorded episodes of a run on their way into data sets.
 
-Many workers record; a LeRobot data set has one writer. So each episode is written whole into a folder of its
-own, beside the records, and when the run ends `assemble` makes data sets of them: one a suite, since a data
-set has one frequency and one set of cameras. What is killed on the way loses nothing that was complete.
+Many workers record; each episode waits in a folder of its own (`lerobot.spool`) beside the records, and when
+the run ends `assemble` makes data sets of them: one a suite, since a data set has one frequency and one set
+of cameras. What is killed on the way loses nothing that was complete.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
-import platform
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from vla_bench.errors import DataError
-from vla_bench.lerobot import layout
-from vla_bench.lerobot.draft import Columns, Draft, write_columns
+from vla_bench.lerobot import layout, spool
+from vla_bench.lerobot.draft import Draft
 from vla_bench.lerobot.layout import Layout
-from vla_bench.lerobot.tables import read_columns, read_rows
+from vla_bench.lerobot.spool import About, Spooled
+from vla_bench.lerobot.tables import read_rows
 from vla_bench.lerobot.writer import KEPT, Recording
 from vla_bench.run.records.columns import steps_schema
 from vla_bench.run.records.parquet import STEPS
@@ -34,57 +28,13 @@ from vla_bench.run.records.parquet import STEPS
 REWARD, DONE, SUCCESS, COMMANDED = "next.reward", "next.done", "next.success", "vla_bench.commanded"
 OUTCOME = {REWARD: "float32", DONE: "bool", SUCCESS: "bool", COMMANDED: "bool"}
 FOLDER = "recordings"
-_SPOOL, _ABOUT, _NUMBERS, _LEVELS = ".spool", "about.json", "numbers.parquet", "levels.npz"
+_SPOOL = ".spool"
 _AT_ONCE = 256  # episodes between two summaries of a data set
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What an episode is: its work item's key, its suite, task and instruction."""
-
-    key: str
-    suite: str
-    task_id: str
-    instruction: str
-
-
-class Spooled:
-    """A recorded episode that waits; see `lerobot.draft.Kept`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        try:
-            table = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-            self.about, self.layout = About(**table["about"]), _layout(table["layout"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(folder / _ABOUT, f"is no recorded episode: {error}") from error
-        self.films = {name: folder / f"{name}.mp4" for name in self.layout.cameras}
-        with np.load(folder / _LEVELS, allow_pickle=False) as stored:
-            self.levels: dict[str, NDArray[np.int64]] = {name: stored[name] for name in self.layout.cameras}
-
-    def numbers(self) -> Columns:
-        """Columns of what was recorded but the pictures, one row a frame."""
-        columns = read_columns(self.folder / _NUMBERS)
-        return {name: np.stack(list(x)) if x.dtype == object else x for name, x in columns.items()}
 
 
 def begin(folder: Path, has: Layout, about: About) -> Draft:
     """Begin to record an episode of the run in `folder`; it is there when its draft is kept."""
-    place = folder / FOLDER / _SPOOL
-    room = place / f".{about.key}.{platform.node()}.{os.getpid()}"
-    for left in place.glob(f".{about.key}.{platform.node()}.*"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    place.mkdir(parents=True, exist_ok=True)
-
-    def keep(key: str, task_id: str, instruction: str, draft: Draft) -> None:
-        write_columns(room / _NUMBERS, draft.numbers())
-        np.savez_compressed(room / _LEVELS, **draft.levels)  # type: ignore[arg-type]
-        table = {"about": asdict(about) | {"instruction": instruction}, "layout": asdict(has)}
-        (room / _ABOUT).write_text(json.dumps(table), encoding="utf-8")
-        shutil.rmtree(place / about.key, ignore_errors=True)  # of an attempt that has no record
-        room.rename(place / about.key)
-
-    return Draft(has, room, keep)
+    return spool.begin(folder / FOLDER / _SPOOL / about.key, has, about)
 
 
 def assemble(folder: Path, order: Sequence[str], made_with: dict[str, Any]) -> list[Path]:
@@ -165,9 +115,3 @@ def _batches(paths: list[Path]) -> Iterator[list[Path]]:
     rest = iter(paths)
     while some := list(itertools.islice(rest, _AT_ONCE)):
         yield some
-
-
-def _layout(table: dict[str, Any]) -> Layout:
-    cameras = {name: (int(size[0]), int(size[1])) for name, size in table.pop("cameras").items()}
-    state, action = tuple(table.pop("state")), tuple(table.pop("action"))
-    return Layout(cameras=cameras, state=state, action=action, **table)

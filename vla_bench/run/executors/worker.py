@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -15,6 +13,9 @@ from vla_bench.run.executors.units import Unit
 from vla_bench.run.executors.watchdog import Watchdog
 from vla_bench.run.records import Record, RecordWriter
 from vla_bench.run.stage import Job, Policies, Stage
+from vla_bench.spawning import leave_signals_to_main, one_thread_each
+
+__all__ = ["LOGS", "PATIENCE_S", "Worker", "leave_signals_to_main", "log_of", "one_thread_each"]
 
 PATIENCE_S = 600.0
 _TAKE_OVER_S = 10.0  # how long the file of a worker that died may stay locked
@@ -65,21 +66,6 @@ class Worker:
 def log_of(folder: Path, name: str) -> Path:
     """Where a worker's last words are."""
     return folder / LOGS / f"{name}.log"
-
-
-def leave_signals_to_main() -> None:
-    """Ctrl-C goes to every process of a terminal: only the main one decides. Nobody outlives it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def one_thread_each() -> None:
-    """Workers fill the processors by their number: software rendering and linear algebra get one each."""
-    for variable in ("LP_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
 
 
 def _take_over(folder: Path, name: str) -> RecordWriter:
