@@ -20,6 +20,7 @@ from vla_bench.run.records import (
     Inferences,
     Record,
     RecordWriter,
+    compact,
     decode,
     done_keys,
     encode,
@@ -27,6 +28,8 @@ from vla_bench.run.records import (
     read_header,
     read_run,
 )
+from vla_bench.run.records.reader import statuses
+from vla_bench.run.records.writer import check_run
 
 
 @given(records())
@@ -229,6 +232,35 @@ def test_what_does_not_belong_into_a_folder_is_refused_and_nothing_changes(tmp_p
     with pytest.raises(VlaBenchError, match=message):
         open_run(folder, make_header([make_record()], **fields))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_folder_is_looked_at_before_a_run_without_being_touched(tmp_path):
+    folder = write_run(tmp_path / "run", [make_record()])
+    header = read_header(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert check_run(folder, "x", header.study_hash, header.plan_hash) == header
+    assert check_run(tmp_path / "new" / "run", "x", header.study_hash, header.plan_hash) is None
+    for hashes, message in [
+        (("e" * 64, header.plan_hash), "another study .* its file or its flags changed since"),
+        ((header.study_hash, "2" * 64), "a suite changed since"),
+    ]:
+        with pytest.raises(VlaBenchError, match=message):
+            check_run(folder, "x", *hashes)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_status_that_counts_is_found_with_and_without_compaction(tmp_path):
+    made = [make_record("error", index=0), make_record(index=0), make_record("failure", index=1),
+            make_record("error", index=2)]  # fmt: skip
+    folder = write_run(tmp_path / "run", made)
+    expected = {made[1].key: "success", made[2].key: "failure", made[3].key: "error"}
+    assert statuses(folder) == expected
+    compact(folder)
+    with RecordWriter(folder) as writer:
+        writer.append(make_record("failure", index=2))
+    assert statuses(folder) == expected | {made[3].key: "failure"}
+    assert done_keys(folder) == set(expected)
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):

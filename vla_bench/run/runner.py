@@ -13,6 +13,7 @@ from vla_bench.run.hosting import Hosting
 from vla_bench.run.plan import Plan
 from vla_bench.run.preparation import Preparation
 from vla_bench.run.records import Record, RunHeader, done_keys, open_run, read_run
+from vla_bench.run.records.writer import check_run
 from vla_bench.run.stage import Job, Policies
 from vla_bench.run.stopping import Stopping
 from vla_bench.run.watching import put_together, watched_keys
@@ -39,6 +40,7 @@ def run_plan(
         MissingCapabilityError: This machine can run none of the policies.
         VlaBenchError: The folder holds something else, cannot be written, or a policy cannot be loaded.
     """
+    check_run(folder, header.study_name, header.study_hash, header.plan_hash)
     executor = executor or make_executor(None, Means())
     with contextlib.ExitStack() as closing:
         hosted = plan.study.arms if executor.hosting else ()

@@ -49,6 +49,7 @@ class OnRay:
     hosting = True
 
     def __init__(self, means: Means) -> None:
+        _require_somebody(means.address)
         self.means = means
 
     @property
@@ -73,7 +74,6 @@ class OnRay:
     def _connect(self) -> None:
         if ray.is_initialized():
             return
-        _require_somebody(self.means.address)
         given = {name: os.environ[name] for name in VARIABLES if name in os.environ}
         environment: dict[str, Any] = {"env_vars": given | dict.fromkeys(ONE_THREAD, "1")}
         here = {"num_cpus": self.means.workers, "include_dashboard": False}

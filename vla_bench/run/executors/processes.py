@@ -39,23 +39,22 @@ class Processes:
     Args:
         means: How many, and how patient.
         prefix: Before the numbers that are the workers' names.
+
+    Raises:
+        MissingCapabilityError: This machine has not memory enough for so many workers.
     """
 
     hosting = True
     host = LOOPBACK
 
     def __init__(self, means: Means, prefix: str = "") -> None:
+        require_memory(means.workers)
         self.means, self._prefix = means, prefix
 
     def run(
         self, job: Job, units: Sequence[Unit], policies: Policies, needed: Callable[[WorkItem], bool]
     ) -> Generator[Record]:
-        """Play units; see `Executor`.
-
-        Raises:
-            MissingCapabilityError: This machine has not memory enough for so many workers.
-        """
-        require_memory(self.means.workers)
+        """Play units; see `Executor`."""
         names = [f"{self._prefix}{number}" for number in range(self.means.workers)]
         transport = _Local(job, names, self.means.patience_s)
         yield from Crew(job, names, transport, needed).play(units)

@@ -51,19 +51,30 @@ def read_run(folder: str | Path) -> Run:
 
 def done_keys(folder: str | Path) -> set[str]:
     """Keys of the work items that need not run again; an item that ended in an error does."""
+    return {key for key, status in statuses(folder).items() if status != "error"}
+
+
+def statuses(folder: str | Path) -> dict[str, str]:
+    """Key → status of the record that counts, of every work item that has one; empty without a run.
+
+    Raises:
+        VlaBenchError: The header is broken, or something in the folder is of another schema.
+    """
     folder = Path(folder)
     if not (folder / HEADER_FILE).exists():
-        return set()
+        return {}
     header = read_header(folder)
-    done: set[str] = set()
+    found: dict[str, str] = {}
     with opened(folder, (EPISODES,)) as compacted:
         usable = _usable(folder, header, compacted)
-        if compacted and usable:
-            done = {key for file, key, status in compacted.statuses() if file in usable and status != "error"}
-    for path in record_files(folder):
-        lines = LineFile(path, header.study_hash, usable.get(path.name))
-        done |= {line.record.key for line in lines if line.record.status != "error"}
-    return done
+        known = compacted.statuses() if compacted and usable else ()
+        told = [(key, status) for file, key, status in known if file in usable]
+    files = (LineFile(path, header.study_hash, usable.get(path.name)) for path in record_files(folder))
+    lines = ((line.record.key, line.record.status) for file in files for line in file)
+    for key, status in itertools.chain(told, lines):
+        if key not in found or supersedes(status, found[key]):
+            found[key] = status
+    return found
 
 
 def chosen(records: Iterable[Record]) -> tuple[Record, ...]:

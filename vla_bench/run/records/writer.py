@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 from pathlib import Path
@@ -14,38 +15,89 @@ from vla_bench.run.records.lines import encode
 from vla_bench.run.records.schema import Record
 
 
-def open_run(folder: str | Path, header: RunHeader) -> RunHeader:
-    """Begin a run in `folder`, or continue the one that is there; returns the header as written.
+def check_run(folder: str | Path, study_name: str, study_hash: str, plan_hash: str) -> RunHeader | None:
+    """See whether a plan may be run in `folder`, without touching it; returns the header that is there.
+
+    Args:
+        folder: Of results; it need not exist.
+        study_name: What the study is called in a sentence.
+        study_hash: Of the study.
+        plan_hash: Of the plan.
 
     Raises:
-        VlaBenchError: The folder holds results of another study or plan, or of another fingerprint, or files
+        VlaBenchError: The folder holds results of another study, plan or schema, a broken header, or files
             that are no results; or it cannot be written.
     """
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _require_writable(folder)
         if (folder / HEADER_FILE).exists():
-            header = _continued(folder, read_header(folder), header)
-        elif any(not path.name.startswith(".") for path in folder.iterdir()):
+            header = read_header(folder)
+            _require_same_study(folder, header, study_name, study_hash, plan_hash)
+            return header
+        if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
             raise VlaBenchError(f"{folder} holds files, but no run of vla-bench; choose an empty --out")
+    except OSError as error:
+        raise _cannot_hold(folder, error) from error
+    return None
+
+
+def open_run(folder: str | Path, header: RunHeader) -> RunHeader:
+    """Begin a run in `folder`, or continue the one that is there; returns the header as written.
+
+    Raises:
+        VlaBenchError: As `check_run`; or the folder was made under another fingerprint.
+    """
+    folder = Path(folder)
+    old = check_run(folder, header.study_name, header.study_hash, header.plan_hash)
+    if old is not None:
+        header = _continued(folder, old, header)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
         _replace(folder / HEADER_FILE, header.model_dump_json(indent=2) + "\n")
     except OSError as error:
-        raise VlaBenchError(f"{folder} cannot hold results: {error.strerror}") from error
+        raise _cannot_hold(folder, error) from error
     return header
 
 
-def _continued(folder: Path, old: RunHeader, new: RunHeader) -> RunHeader:
-    """The header of a run that goes on: the old one, with the new session."""
-    if old.study_hash != new.study_hash:
+def _cannot_hold(folder: Path, error: OSError) -> VlaBenchError:
+    where = "" if error.filename in (None, str(folder)) else f" ({error.filename})"
+    return VlaBenchError(f"{folder} cannot hold results: {error.strerror}{where}; choose another --out")
+
+
+def _require_writable(folder: Path) -> None:
+    """See that the folder, or the nearest one above it that exists, takes files.
+
+    Raises:
+        OSError: It does not, as the system words it.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+    if not os.access(there, os.W_OK | os.X_OK):
+        read_only = os.statvfs(there).f_flag & os.ST_RDONLY
+        code = errno.EROFS if read_only else errno.EACCES
+        raise OSError(code, os.strerror(code), str(there))
+
+
+def _require_same_study(
+    folder: Path, old: RunHeader, study_name: str, study_hash: str, plan_hash: str
+) -> None:
+    if old.study_hash != study_hash:
+        changed = ": its file or its flags changed since" if old.study_name == study_name else ""
         raise VlaBenchError(
             f"{folder} holds results of another study ({old.study_name}-{old.study_hash[:8]}, this is "
-            f"{new.study_name}-{new.study_hash[:8]}); nothing was changed; choose another --out"
+            f"{study_name}-{study_hash[:8]}{changed}); nothing was changed; choose another --out"
         )
-    if old.plan_hash != new.plan_hash:
+    if old.plan_hash != plan_hash:
         raise VlaBenchError(
             f"{folder} holds results of this study with other tasks, budgets or lengths: a suite changed "
             f"since; nothing in the folder did; choose another --out"
         )
+
+
+def _continued(folder: Path, old: RunHeader, new: RunHeader) -> RunHeader:
+    """The header of a run that goes on: the old one, with the new session."""
     before, now = old.sessions[-1].fingerprint, new.sessions[-1].fingerprint
     if None not in (before, now) and before != now:
         raise VlaBenchError(
