@@ -17,7 +17,8 @@ from vla_bench import catalog
 from vla_bench.axes.simulation import build_simulation
 from vla_bench.errors import ConventionError
 from vla_bench.learn.demonstrations import open_demonstrations
-from vla_bench.learn.recording import demo_episode, layout_of, record
+from vla_bench.learn.playing import demo_episode
+from vla_bench.learn.recording import layout_of, record
 from vla_bench.types import Budget, CameraView, Episode
 
 
@@ -163,4 +164,4 @@ def test_liberos_demonstrations_have_its_cameras_frequency_and_state(tmp_path):
     assert episode.task_id == task.id
     assert 50 < len(episode.actions) <= 280
     made_with = json.loads((tmp_path / "d/meta/vla_bench.json").read_text())["made_with"]
-    assert set(made_with) == {"fingerprint", "libero_standins"}
+    assert set(made_with) == {"fingerprint", "libero_standins", "disturbances", "held_out"}

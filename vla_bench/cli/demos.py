@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,30 +17,62 @@ from vla_bench.errors import UnknownNameError, VlaBenchError
 from vla_bench.types import TASK_AXES, Task
 
 if TYPE_CHECKING:
+    from vla_bench.learn.disturbance import Disturbances
     from vla_bench.learn.recording import Attempt
 
+demos_app = typer.Typer(help="Record, import and decode demonstrations.")
+app.add_typer(demos_app, name="demos")
 
-@app.command()
+ImagePx = Annotated[
+    int | None, typer.Option("--image-px", min=2, help="Height and width of the pictures (even).")
+]
+Cameras = Annotated[list[str] | None, typer.Option("--camera", help="Keep these cameras, comma-separated.")]
+Lossless = Annotated[
+    bool, typer.Option("--lossless", help="Store pictures without loss: 2 to 5 times as large.")
+]
+
+
+@demos_app.callback(invoke_without_command=True)
 def demos(
+    context: typer.Context,
     suite: Suites = None,
     task: Tasks = None,
     task_axis: Axes = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each task that are tried.")] = 10,
     first_episode: Annotated[int, typer.Option(min=0, help="Index of the first episode.")] = 0,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Standard deviations, comma-separated, of what is added to executed actions (1 is the "
+            "largest action); each episode draws one. The expert's own action is stored."
+        ),
+    ] = None,
+    astray: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Chance that the arm is led astray before the expert is recorded."),
+    ] = 0.0,
+    image_px: ImagePx = None,
+    camera: Cameras = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that play episodes.")] = 1,
     out: Annotated[Path, typer.Option("--out", help="Folder of the data set.")] = Path("demos"),
-    lossless: Annotated[
-        bool, typer.Option("--lossless", help="Store pictures without loss: 2 to 5 times as large.")
-    ] = False,
+    lossless: Lossless = False,
     as_json: AsJson = False,
 ) -> None:
     """Record what the scripted expert does, as a LeRobot data set; the same command again continues.
 
     Only successes are kept. The episodes are those of no evaluation. Without --lossless, films lose colour.
     """
-    tasks = _tasks(words(suite), words(task), words(task_axis))
+    if context.invoked_subcommand is not None:
+        return
+    from vla_bench.learn.disturbance import Disturbances
+
+    chosen = _tasks(words(suite), words(task), words(task_axis))
+    seen = [_seen_by(each, words(camera), image_px) for each in chosen]
+    disturbances = Disturbances(_numbers(words(noise)) or (0.0,), astray)
     wanted = range(first_episode, first_episode + episodes)
-    attempts, finished = _record(tasks, out, wanted, "lossless" if lossless else "film")
-    rows = [_row(name, attempts) for name in dict.fromkeys(task.id for task in tasks)]
+    encoding = "lossless" if lossless else "film"
+    attempts, finished = _record(seen, out, wanted, encoding, disturbances, workers)
+    rows = [_row(name, attempts) for name in dict.fromkeys(each.id for each in seen)]
     if as_json:
         outcomes = {attempt.episode.key: attempt.outcome for attempt in attempts}
         print(json.dumps({"folder": str(out), "tasks": rows, "episodes": outcomes}, indent=2))
@@ -49,29 +84,83 @@ def demos(
         raise typer.Exit(130)
 
 
-def _record(tasks: list[Task], out: Path, wanted: range, encoding: str) -> tuple[list[Attempt], bool]:
-    """Record with a progress bar; returns the attempts, and whether nobody pressed Ctrl-C."""
-    from rich.console import Console
-    from rich.progress import Progress
+@demos_app.command()
+def cache(
+    folder: Annotated[Path, typer.Argument(help="A data set of demonstrations.")],
+    camera: Cameras = None,
+    image_px: ImagePx = None,
+) -> None:
+    """Decode the pictures of a data set once, so that training reads random ones fast."""
+    from vla_bench.learn.decoded import Decoded
+    from vla_bench.learn.demonstrations import open_demonstrations
 
+    data = open_demonstrations(folder)
+    for name in words(camera) or list(data.conventions.cameras):
+        with _bar(f"{name}: episodes", len(data)) as (bar, _):
+            decoded = Decoded(data, lambda done, total: bar(done))
+            pictures = decoded.pictures(name, None if image_px is None else (image_px, image_px))
+        print(f"{decoded.folder}: {name} {pictures.shape}, {pictures.nbytes / 1e6:.1f} MB")
+
+
+def _record(
+    tasks: list[Task],
+    out: Path,
+    wanted: range,
+    encoding: str,
+    disturbances: Disturbances,
+    workers: int,
+) -> tuple[list[Attempt], bool]:
+    """Record with a progress bar; returns the attempts, and whether nobody pressed Ctrl-C."""
     from vla_bench.learn.recording import record
 
     attempts: list[Attempt] = []
-    with Progress(console=Console(stderr=True, highlight=False)) as progress:
-        bar = progress.add_task("episodes", total=len(tasks) * len(wanted))
+    with _bar("episodes", len(tasks) * len(wanted)) as (bar, say):
 
         def show(attempt: Attempt) -> None:
             attempts.append(attempt)
-            progress.advance(bar)
+            bar(len(attempts))
             if attempt.outcome.startswith("error"):
-                progress.console.print(f"{attempt.episode.key}: {attempt.outcome}")
+                say(f"{attempt.episode.key}: {attempt.outcome}")
 
         try:
-            record(tasks, out, episodes=wanted, encoding=encoding, on_attempt=show)
+            record(
+                tasks, out, episodes=wanted, encoding=encoding, disturbances=disturbances, workers=workers,
+                on_attempt=show,
+            )  # fmt: skip
         except KeyboardInterrupt:
-            progress.console.print("stopped; the same command continues")
+            say("stopped; the same command continues")
             return attempts, False
     return attempts, True
+
+
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[tuple[Any, Any]]:
+    """A progress bar with an estimate on stderr: how to say how much is done, and how to say a sentence."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True, highlight=False)) as progress:
+        bar = progress.add_task(title, total=total)
+        yield lambda done: progress.update(bar, completed=done), progress.console.print
+
+
+def _seen_by(task: Task, cameras: list[str], image_px: int | None) -> Task:
+    """A task whose pictures are those of some cameras at another size."""
+    for name in cameras:
+        if name not in task.cameras:
+            raise UnknownNameError("camera", name, task.cameras, where=task.suite)
+    if image_px is not None:
+        if image_px % 2:
+            raise VlaBenchError(f"films have an even height and width: {image_px - 1} or {image_px + 1}")
+        task = replace(task, observation_height_px=image_px, observation_width_px=image_px)
+    return replace(task, cameras=tuple(cameras) or task.cameras)
+
+
+def _numbers(given: list[str]) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in given)
+    except ValueError as error:
+        raise VlaBenchError(f"--noise takes numbers, for example 0,0.1,0.2; got {','.join(given)}") from error
 
 
 def _tasks(suites: list[str], names: list[str], axes: list[str]) -> list[Task]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from vla_bench.errors import ConventionError, DataError, VlaBenchError
 from vla_bench.learn.demonstrations import Demonstrations
 from vla_bench.lerobot.layout import write_whole
+from vla_bench.policy.statistics import FILE as STATISTICS
 from vla_bench.types import Array, Image
 
 FOLDER = "decoded"
@@ -155,7 +156,7 @@ def resized(picture: Image, size: tuple[int, ...]) -> Image:
 def _files(source: Path) -> Iterator[Path]:
     for path in source.rglob("*"):
         parts = path.relative_to(source).parts
-        if path.is_file() and parts[0] != FOLDER and not any(part.startswith(".") for part in parts):
+        if parts[0] not in (FOLDER, STATISTICS) and path.is_file() and not any(p[0] == "." for p in parts):
             yield path
 
 

@@ -1,28 +1,34 @@
-"""Records demonstrations: the scripted expert acts, and what it saw and did is kept if it succeeded."""
+"""Records demonstrations: the scripted expert acts, and what it saw and did is kept if it succeeded.
+
+Episodes are played in any number of processes and stand in the data set in the order of tasks and indices:
+the bytes do not depend on how many played. Whatever is whole is on the disk at once and taken into the data
+set as soon as those before it are done; a recording that was killed loses only the episodes being played.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+import shutil
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from vla_bench import catalog, seeding
-from vla_bench.axes.simulation import build_simulation
-from vla_bench.errors import ConventionError, VlaBenchError
-from vla_bench.lerobot.draft import Draft
+from vla_bench import catalog
+from vla_bench.errors import ConventionError
+from vla_bench.learn import held_out
+from vla_bench.learn.action_statistics import write_statistics
+from vla_bench.learn.disturbance import UNDISTURBED, Disturbances
+from vla_bench.learn.playing import SPOOL, Setup, demo_episode, waiting
+from vla_bench.learn.samples import Samples
+from vla_bench.learn.side_by_side import play_all
 from vla_bench.lerobot.layout import Layout
-from vla_bench.lerobot.state import robot_state
+from vla_bench.lerobot.spool import Spooled
 from vla_bench.lerobot.writer import KEPT, Recording
-from vla_bench.policy.base import Policy
-from vla_bench.policy.cards import load_policy
-from vla_bench.types import CameraView, Episode, Simulation, Task
+from vla_bench.types import Episode, Task
 
-# LIBERO's scenes come from numpy's old stream whatever the namespace: its demonstrations keep away from the
-# small seeds that evaluations count through.
-_LOWEST_SEED = 2**16
+# Taking in rewrites what the data set says of all its episodes: at most this share of the time goes there.
+_TAKING_IN = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,8 @@ def record(
     *,
     episodes: range,
     encoding: str,
+    disturbances: Disturbances = UNDISTURBED,
+    workers: int = 1,
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
 ) -> list[Attempt]:
     """Record the episodes of `tasks`, those that the folder has not tried yet; one attempt for each.
@@ -55,24 +63,43 @@ def record(
         folder: A new one, or one that this function has recorded into.
         episodes: Indices; each stands for a seed of the `demo` namespace.
         encoding: How pictures are stored, a name in `pictures.ENCODINGS`.
+        disturbances: What may happen in the episodes.
+        workers: How many processes play.
         on_attempt: Called after each.
 
     Raises:
         ConventionError: The tasks or the folder do not go together.
         DataError: The folder holds something else.
+        VlaBenchError: A process was killed.
     """
     layout, attempts = layout_of(tasks, encoding), []
-    with Recording(folder, layout, made_with(tasks)) as recording:
-        for task in tasks:
-            for attempt in _record_task(task, recording, episodes):
-                attempts.append(attempt)
-                on_attempt(attempt)
+    stamp: dict[str, Any] = made_with(tasks) | {
+        "disturbances": disturbances.described,
+        "held_out": held_out.digest(),
+    }
+    with Recording(folder, layout, stamp) as recording:
+        held_out.write(folder)
+        intake = _Intake(recording)
+        wanted = [(task, demo_episode(task, index)) for task in tasks for index in episodes]
+        old = [episode for _, episode in wanted if episode.key in recording.tried]
+        new = [(task, episode) for task, episode in wanted if episode.key not in recording.tried]
+        for episode in old:
+            attempts.append(Attempt(episode, recording.tried[episode.key], is_new=False))
+            on_attempt(attempts[-1])
+        outcomes = play_all(Setup(folder, layout, disturbances), new, workers)
+        try:
+            for (_, episode), outcome in zip(new, outcomes, strict=True):
+                intake.add(episode.key, outcome)
+                attempts.append(Attempt(episode, outcome, is_new=True))
+                on_attempt(attempts[-1])
+        finally:
+            outcomes.close()
+            intake.close()
+        kept = len(recording)
+    if kept:
+        statistics = Samples(folder, cameras=()).statistics
+        write_statistics(folder, {"+".join(sorted({task.suite for task in tasks})): statistics})
     return attempts
-
-
-def demo_episode(task: Task, index: int) -> Episode:
-    """Episode `index` of a task's demonstrations."""
-    return Episode(task.id, seed=int(seeding.generator("demo", task.id, index).integers(_LOWEST_SEED, 2**32)))
 
 
 def layout_of(tasks: Sequence[Task], encoding: str) -> Layout:
@@ -100,11 +127,11 @@ def layout_of(tasks: Sequence[Task], encoding: str) -> Layout:
     return layouts[0]
 
 
-def made_with(tasks: Sequence[Task]) -> dict[str, str | int]:
+def made_with(tasks: Sequence[Task]) -> dict[str, Any]:
     """What decides about physics and pixels of a recording on this machine."""
     from vla_bench.sim import fingerprint
 
-    found: dict[str, str | int] = {"fingerprint": str(fingerprint.take(views=2))}
+    found: dict[str, Any] = {"fingerprint": str(fingerprint.take(views=2))}
     if any(catalog.suite(name).needs_libero for name in {task.suite for task in tasks}):
         from vla_bench.sim.assets import libero_status
 
@@ -113,65 +140,41 @@ def made_with(tasks: Sequence[Task]) -> dict[str, str | int]:
     return found
 
 
-def _record_task(task: Task, recording: Recording, episodes: range) -> Iterator[Attempt]:
-    wanted = [demo_episode(task, index) for index in episodes]
-    new = [episode for episode in wanted if episode.key not in recording.tried]
-    yield from (Attempt(e, recording.tried[e.key], is_new=False) for e in wanted if e not in new)
-    if not new:
-        return
-    with closing(build_simulation(task, namespace="demo")) as simulation:
-        expert = load_policy("expert")
-        for episode in new:
-            try:
-                outcome = _record_episode(simulation, expert, episode, recording)
-            except VlaBenchError as error:
-                yield Attempt(episode, f"error: {error}", is_new=True)
-                continue
-            recording.note(episode.key, outcome)
-            yield Attempt(episode, outcome, is_new=True)
+class _Intake:
+    """Takes what waits into a data set, in the order in which it is told of it."""
 
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._told: list[tuple[str, str]] = []
+        self._due = time.monotonic()
+        for key in recording.tried:  # taken in, but left where it waited, by a recording that was killed
+            shutil.rmtree(waiting(recording.folder, key), ignore_errors=True)
 
-def _record_episode(simulation: Simulation, expert: Policy, episode: Episode, recording: Recording) -> str:
-    simulation.reset(episode)
-    instruction = simulation.observe().instruction
-    expert.reset(instruction, int(seeding.generator("demo", "policy", episode.key).integers(2**63)))
-    with recording.draft() as draft:
-        if not _play(simulation, expert, draft):
-            return f"failed: {simulation.task.budget} over"
-        draft.keep(episode.key, episode.task_id, instruction)
-    return KEPT
+    def add(self, key: str, outcome: str) -> None:
+        """An episode has been played; those that were kept wait in the spool."""
+        self._told.append((key, outcome))
+        if time.monotonic() >= self._due:
+            began = time.monotonic()
+            self._take_in()
+            self._due = time.monotonic() + (time.monotonic() - began) * (1 / _TAKING_IN - 1)
 
+    def close(self) -> None:
+        """Take in what is left, and remove the spool where nothing waits in it."""
+        self._take_in()
+        place = self._recording.folder / SPOOL
+        for left in place.glob(".*"):
+            shutil.rmtree(left, ignore_errors=True)
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
 
-def _play(simulation: Simulation, expert: Policy, draft: Draft) -> bool:
-    """Let the expert act until the goal holds or the budget is over; returns whether it succeeded."""
-    task = simulation.task
-    views = [CameraView(name, task.observation_height_px, task.observation_width_px) for name in task.cameras]
-    for tick in range(task.settle_steps * task.ticks_per_step):
-        simulation.tick(np.array(task.settle_action) if tick % task.ticks_per_step == 0 else None)
-    for _ in range(_most_steps(task)):
-        seen = simulation.observe(views, privileged=True)
-        # rounded before it is executed, so that what is stored is what was done
-        action = expert.act([seen]).actions[0].astype(np.float32).astype(np.float64)
-        draft.add(seen.images, robot_state(seen), action)
-        if _step(simulation, action):
-            return True
-    return False
-
-
-def _most_steps(task: Task) -> int:
-    """Policy steps that fit into the task's budget."""
-    budget, limits = task.budget, []
-    if budget.steps is not None:
-        limits.append(budget.steps)
-    if budget.time_s is not None:
-        limits.append(int(budget.time_s / task.policy_period_s + 1e-9))
-    return min(limits)
-
-
-def _step(simulation: Simulation, action: np.ndarray) -> bool:
-    """Execute an action for a policy period or until the goal holds; returns whether it does."""
-    for tick in range(simulation.task.ticks_per_step):
-        simulation.tick(action if tick == 0 else None)
-        if simulation.succeeded:
-            return True
-    return False
+    def _take_in(self) -> None:
+        told, self._told = self._told, []
+        rooms = [waiting(self._recording.folder, key) for key, outcome in told if outcome == KEPT]
+        whole = [Spooled(room) for room in rooms]
+        failed = {key: outcome for key, outcome in told if outcome.startswith("failed")}
+        if not whole and not failed:
+            return
+        self._recording.note_all(failed)
+        self._recording.add_all((e.about.key, e.about.task_id, e.about.instruction, e) for e in whole)
+        for room in rooms:
+            shutil.rmtree(room)

@@ -71,7 +71,11 @@ class Recording:
 
     def note(self, key: str, outcome: str) -> None:
         """Remember what became of an episode that was tried."""
-        self.tried[key] = outcome
+        self.note_all({key: outcome})
+
+    def note_all(self, outcomes: Mapping[str, str]) -> None:
+        """Remember what became of some episodes that were tried."""
+        self.tried.update(outcomes)
         self._write_ours()
 
     def close(self) -> None:

@@ -1,0 +1,80 @@
+"""What no demonstration may show: the out-of-distribution tasks and the factors, hashed before training.
+
+A data set carries the digests of the files that describe them, as they were when it was begun. What a policy
+that was trained on it is later judged on can be compared with these: nothing was changed to suit it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from vla_bench import catalog
+from vla_bench.errors import DataError
+from vla_bench.lerobot.layout import read_json, write_json
+from vla_bench.types import TASK_AXES
+
+FILE = "meta/held_out.json"
+
+
+def files() -> dict[str, Path]:
+    """Name → file: of the out-of-distribution suites with their tasks, and of the factors with their texts.
+
+    A suite that needs data which are not here is held out by its own file alone.
+    """
+    found: dict[str, Path] = {}
+    for folder in reversed(catalog.data_folders("tasks")):
+        places = [folder / axis for axis in TASK_AXES]
+        paths = (path for place in places for path in place.rglob("*") if path.is_file())
+        found |= {str(path.relative_to(folder)): path for path in paths}
+    for suite in catalog.suites().values():
+        if suite.split == "ood":
+            found[suite.source.name] = suite.source
+            for place in suite.places.values():
+                found |= {f"{suite.name}/{path.name}": path for path in place.glob("*.bddl")}
+    return {name: path for name, path in sorted(found.items()) if not path.name.startswith(".")}
+
+
+def digests() -> dict[str, str]:
+    """Name → SHA-256 of each of these files."""
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files().items()}
+
+
+def digest() -> str:
+    """One digest of all."""
+    return hashlib.sha256("\n".join(f"{k} {v}" for k, v in digests().items()).encode()).hexdigest()
+
+
+def write(folder: Path) -> None:
+    """Write the digests into a data set."""
+    write_json(folder / FILE, digests())
+
+
+def changes(folder: Path) -> list[str]:
+    """Names of the files that are not as they were when a data set was begun, or were added or removed.
+
+    Raises:
+        MissingDataError, DataError: The data set carries no digests.
+    """
+    then, now = read_json(folder / FILE), digests()
+    return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+
+
+def check(source: Path, task_ids: Iterable[str]) -> None:
+    """Refuse a data set that shows what is held out.
+
+    Args:
+        source: The data set, for the message.
+        task_ids: Of its episodes; empty ones and those of suites that do not exist here say nothing.
+
+    Raises:
+        DataError: It shows an out-of-distribution task.
+    """
+    known = catalog.suites()
+    suites = {task_id: task_id.partition("/")[0] for task_id in set(task_ids)}
+    shown = sorted(name for name, suite in suites.items() if suite in known and known[suite].split == "ood")
+    if shown:
+        raise DataError(
+            source, f"shows {', '.join(shown)}, out of distribution: nothing is trained on what is held out"
+        )

@@ -1,0 +1,155 @@
+"""One demonstration: the scripted expert plays an episode, and if it succeeds it waits for the data set."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vla_bench import seeding
+from vla_bench.axes.simulation import VariedSimulation, build_simulation
+from vla_bench.errors import VlaBenchError
+from vla_bench.learn.disturbance import Disturbance, Disturbances, Noise, astray_actions
+from vla_bench.lerobot import spool
+from vla_bench.lerobot.draft import Draft
+from vla_bench.lerobot.layout import Layout
+from vla_bench.lerobot.spool import About
+from vla_bench.lerobot.state import robot_state
+from vla_bench.lerobot.writer import KEPT
+from vla_bench.policy.base import Policy
+from vla_bench.policy.cards import load_policy
+from vla_bench.types import Array, CameraView, Episode, Observation, Simulation, Task
+
+SPOOL = ".spool"
+# LIBERO's scenes come from numpy's old stream whatever the namespace: its demonstrations keep away from the
+# small seeds that evaluations count through.
+_LOWEST_SEED = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all episodes of a recording have in common.
+
+    Attributes:
+        folder: Of the data set.
+        layout: What its episodes have.
+        disturbances: What may happen in them.
+    """
+
+    folder: Path
+    layout: Layout
+    disturbances: Disturbances
+
+
+class Player:
+    """Plays one episode after the other; keeps the scene of the last task. Close it at the end."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._expert: Policy = load_policy("expert")
+        self._simulation: VariedSimulation | None = None
+
+    def play(self, task: Task, episode: Episode) -> str:
+        """Play an episode and return `kept`, `failed: …` or `error: …`; what is kept waits in the spool."""
+        target = waiting(self._setup.folder, episode.key)
+        if target.is_dir():  # by a recording that was killed before it could take it in
+            return KEPT
+        try:
+            return self._record(self._ready(task), episode, target)
+        except VlaBenchError as error:
+            return f"error: {error}"
+
+    def close(self) -> None:
+        """Release memory and graphics."""
+        if self._simulation is not None:
+            self._simulation.close()
+            self._simulation = None
+
+    def _ready(self, task: Task) -> VariedSimulation:
+        if self._simulation is None or self._simulation.task != task:
+            self.close()
+            self._simulation = build_simulation(task, namespace="demo")
+        return self._simulation
+
+    def _record(self, simulation: Simulation, episode: Episode, target: Path) -> str:
+        task, disturbance = simulation.task, self._setup.disturbances.draw(simulation.task, episode)
+        simulation.reset(episode)
+        instruction = simulation.observe().instruction
+        self._expert.reset(instruction, int(seeding.generator("demo", "policy", episode.key).integers(2**63)))
+        settle(simulation)
+        noise = Noise(disturbance.noise, episode)
+        if disturbance.astray:
+            self._lead_astray(simulation, episode, disturbance, noise)
+            if simulation.succeeded:
+                return "failed: the goal held before the expert took over"
+        facts = {"seed": float(episode.seed or 0), **disturbance.facts}
+        about = About(episode.key, task.suite, task.id, instruction, facts)
+        with spool.begin(target, self._setup.layout, about) as draft:
+            if not self._play(simulation, noise, draft):
+                return f"failed: {task.budget} over"
+            draft.keep(episode.key, task.id, instruction)
+        return KEPT
+
+    def _lead_astray(
+        self, simulation: Simulation, episode: Episode, disturbance: Disturbance, noise: Noise
+    ) -> None:
+        """Let the expert begin, then random actions go on; it watches these, for it knows where it began."""
+        for _ in range(disturbance.astray_after):
+            if execute(simulation, noise.add(self._answer(simulation.observe(privileged=True)))):
+                break
+        for action in astray_actions(disturbance, simulation.task, episode):
+            self._answer(simulation.observe(privileged=True))
+            execute(simulation, action, until_success=False)
+
+    def _play(self, simulation: Simulation, noise: Noise, draft: Draft) -> bool:
+        """Let the expert act until the goal holds or the budget is over; returns whether it succeeded."""
+        views = [CameraView(name, *size) for name, size in self._setup.layout.cameras.items()]
+        for _ in range(_most_steps(simulation.task)):
+            seen = simulation.observe(views, privileged=True)
+            action = self._answer(seen)
+            draft.add(seen.images, robot_state(seen), action)
+            if execute(simulation, noise.add(action)):
+                return True
+        return False
+
+    def _answer(self, seen: Observation) -> Array:
+        # rounded before it is executed, so that what is stored is what was done
+        return self._expert.act([seen]).actions[0].astype(np.float32).astype(np.float64)
+
+
+def demo_episode(task: Task, index: int) -> Episode:
+    """Episode `index` of a task's demonstrations."""
+    return Episode(task.id, seed=int(seeding.generator("demo", task.id, index).integers(_LOWEST_SEED, 2**32)))
+
+
+def waiting(folder: Path, key: str) -> Path:
+    """Where an episode of a data set waits until it is taken in."""
+    return folder / SPOOL / hashlib.sha256(key.encode()).hexdigest()[:24]
+
+
+def settle(simulation: Simulation) -> None:
+    """Let the scene come to rest, as before every episode."""
+    task = simulation.task
+    for _ in range(task.settle_steps):
+        execute(simulation, np.array(task.settle_action), until_success=False)
+
+
+def execute(simulation: Simulation, action: Array, *, until_success: bool = True) -> bool:
+    """Execute an action for a policy period, or only until the goal holds; returns whether it does."""
+    for tick in range(simulation.task.ticks_per_step):
+        simulation.tick(action if tick == 0 else None)
+        if until_success and simulation.succeeded:
+            return True
+    return simulation.succeeded
+
+
+def _most_steps(task: Task) -> int:
+    """Policy steps that fit into the task's budget."""
+    budget, limits = task.budget, []
+    if budget.steps is not None:
+        limits.append(budget.steps)
+    if budget.time_s is not None:
+        limits.append(int(budget.time_s / task.policy_period_s + 1e-9))
+    return min(limits)
