@@ -56,6 +56,18 @@ def crop_centre_float(image: Image | Float32, area: float, size_px: int) -> Floa
     return _bilinear(np.ascontiguousarray(image), *rows, *columns)
 
 
+def to_levels(unit: Float32) -> Image:
+    """float32 of [0, 1] → uint8, cut off as TensorFlow does."""
+    return _truncated(unit)
+
+
+def crop_float(image: Image, area: float, at: tuple[float, float], size_px: int) -> Float32:
+    """Cut out as `crop_centre_float`, but anywhere: `at` is the place of the box, 0 … 1 from top and left."""
+    places = zip(at, image.shape[:2], strict=True)
+    rows, columns = (_grid_at(area, size_px, n, place) for place, n in places)
+    return _bilinear(np.ascontiguousarray(image), *rows, *columns)
+
+
 def look_up(tables: Float32, image: Image) -> Float32:
     """(C, 256) values of the levels and (H, W, 3) → (C, H, W), of red, green and blue in turn."""
     return _look_up(tables, np.ascontiguousarray(image))
@@ -94,9 +106,16 @@ def _sin(x: Float32) -> Float32:
 
 @functools.lru_cache(maxsize=64)
 def _grid(area: float, n_out: int, n_in: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Float32]:
-    """Lower and upper input index and the share of the upper one, of every output row of a centred crop."""
+    """`_grid_at` of a centred crop."""
+    return _grid_at(area, n_out, n_in, 0.5)
+
+
+def _grid_at(
+    area: float, n_out: int, n_in: int, place: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Float32]:
+    """Lower and upper input index and the share of the upper one, of every output row of a crop."""
     side = np.sqrt(F(area))
-    low = (F(1) - side) / F(2)
+    low = (F(1) - side) * F(place)
     step = ((low + side) - low) * F(n_in - 1) / F(n_out - 1)
     at = low * F(n_in - 1) + np.arange(n_out, dtype=F) * step
     lower = np.floor(at).astype(np.int64)

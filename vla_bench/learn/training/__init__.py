@@ -1,0 +1,1 @@
+"""Training of OpenVLA's architecture with the code and the files that inference uses."""

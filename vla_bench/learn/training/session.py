@@ -1,0 +1,234 @@
+"""A training as a folder: what it is, its checkpoints, its curve, and in the end a policy with its card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vla_bench.errors import ConventionError
+from vla_bench.learn.action_statistics import statistics_of
+from vla_bench.learn.architecture import Architecture
+from vla_bench.learn.decoded import Progress, digest
+from vla_bench.learn.new_openvla import new_openvla
+from vla_bench.learn.samples import Samples
+from vla_bench.learn.training import state
+from vla_bench.learn.training.batches import Batches
+from vla_bench.learn.training.config import TrainingConfig
+from vla_bench.learn.training.learner import Learner, Origin
+from vla_bench.lerobot.layout import write_json
+from vla_bench.policy.cards import Card
+from vla_bench.policy.openvla.conventions import Conventions, from_commands
+from vla_bench.policy.statistics import ONLY
+from vla_bench.policy.tensors import SINGLE, read_json
+
+TRAINING, POLICY, INITIAL = "training.json", "policy", "initial"
+# options of a card that say where weights are, not how they see and act
+_PLACES = {"checkpoint", "base", "device", "decode", "weights", "architecture"}
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is to be trained.
+
+    Attributes:
+        name: Of the policy.
+        conventions: How it will see and act; the size of pictures and the frequency are the data's.
+        chunk: Number of actions that it will give at once.
+        base: Folder of the checkpoint that it starts from; None for a new model of `architecture`.
+        architecture: See `base`.
+    """
+
+    name: str
+    conventions: Conventions
+    chunk: int = 1
+    base: Path | None = None
+    architecture: Architecture | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A training that can go on.
+
+    Attributes:
+        folder: Where everything of it is.
+        goal: What is trained.
+        learner: With the weights of the newest checkpoint.
+        batches: What it learns from.
+    """
+
+    folder: Path
+    goal: Goal
+    learner: Learner
+    batches: Batches
+
+    @property
+    def trained_parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(value.numel() for value in self.learner.trained().values())
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model and its parts have."""
+        return sum(p.numel() for module in self.learner.modules.values() for p in module.parameters())
+
+
+def open_session(
+    goal: Goal,
+    config: TrainingConfig,
+    data: Path,
+    folder: Path,
+    device: torch.device,
+    progress: Progress = lambda done, total: None,
+) -> Session:
+    """Begin a training in `folder`, or continue the one that is there.
+
+    Args:
+        goal: What is trained.
+        config: How.
+        data: Demonstrations.
+        folder: Is made.
+        device: Where it is trained.
+        progress: Called with (done, all) while pictures are decoded and prepared.
+
+    Raises:
+        ConventionError: The folder holds another training, or goal and data do not go together.
+        MissingCapabilityError: This kind of policy is not trained here, or the machine lacks something.
+        MissingDataError, DataError: Data or checkpoint cannot be read.
+    """
+    samples = Samples(data, chunk=goal.chunk, cameras=goal.conventions.cameras, progress=progress)
+    conventions = fitted(goal.conventions, samples)
+    _remember(folder, goal, conventions, config, samples)
+    statistics = {_key(conventions): own_statistics(samples, conventions)}
+    base = goal.base
+    if base is None:
+        assert goal.architecture is not None
+        base = folder / INITIAL
+        if not (base / SINGLE).is_file():  # the weights are written last
+            new_openvla(goal.architecture, base, statistics, config.seed)
+    origin = Origin(base, conventions, goal.chunk, statistics)
+    learner = Learner(origin, config, device, state.newest(folder))
+    return Session(folder, goal, learner, Batches(samples, learner, folder, progress))
+
+
+def fitted(conventions: Conventions, samples: Samples) -> Conventions:
+    """Return the conventions with the data's frequency and size of pictures.
+
+    Raises:
+        ConventionError: The data's actions are of another kind, or its cameras differ in size.
+    """
+    held = samples.conventions
+    if held.action_convention != "delta_pose":
+        raise ConventionError(
+            f"{samples.folder}: actions are {held.action_convention!r}; 'delta_pose' is what is trained"
+        )
+    sizes = set(samples.image_px.values())
+    if len(sizes) != 1:
+        raise ConventionError(f"{samples.folder}: cameras differ in size: {samples.image_px}")
+    return conventions.model_copy(update={"image_px": sizes.pop(), "control_hz": samples.hz})
+
+
+def own_statistics(samples: Samples, conventions: Conventions) -> dict[str, Any]:
+    """Return the statistics of a data set in the units and with the gripper of `conventions`."""
+    actions = from_commands(samples.actions, conventions)
+    return statistics_of(actions, samples.proprio, len(samples.instructions), samples.conventions)
+
+
+def write_policy(session: Session, step: int, precisions: tuple[str, ...]) -> Path:
+    """Write the trained policy in bfloat16 with its card; returns the card.
+
+    Args:
+        session: Of the training.
+        step: That it has come to.
+        precisions: Of the card.
+    """
+    session.learner.write_merged(session.folder / POLICY, step, torch.bfloat16)
+    return write_card(session, Path(POLICY), session.folder, precisions)
+
+
+def write_card(
+    session: Session, checkpoint: Path, folder: Path, precisions: tuple[str, ...] = ("fp32",)
+) -> Path:
+    """Write a card into `folder` for a checkpoint, absolute or relative to it; returns the card."""
+    goal, conventions = session.goal, session.learner.origin.conventions
+    options = conventions.model_dump(mode="json", exclude_none=True, exclude=_PLACES)
+    if session.learner.adapts and not (folder / checkpoint / SINGLE).is_file():
+        options["base"] = str(session.learner.origin.base.resolve())
+    card = {
+        "title": f"{goal.name}, trained here", "family": "openvla",
+        "adapter": "vla_bench.policy.openvla.adapter:build", "licence": "that of its base and of its data",
+        "precisions": list(precisions), "argument": "checkpoint",
+        "chunk_predicted": goal.chunk, "chunk_executed": goal.chunk,
+    }  # fmt: skip
+    path = folder / f"{goal.name}.toml"
+    tables = [_lines(card), "[checkpoint]", _lines({"folder": str(checkpoint)}), "[options]", _lines(options)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(tables) + "\n", encoding="utf-8")
+    return path
+
+
+def conventions_of(card: Card, changes: Mapping[str, Any]) -> Conventions:
+    """Return the conventions of a card with some options changed.
+
+    Raises:
+        DataError: An option is unknown or of the wrong type.
+        ConventionError: They contradict each other.
+    """
+    from vla_bench.policy.openvla.conventions import read_conventions
+
+    return read_conventions(card.model_copy(update={"options": {**card.options, **changes}}))
+
+
+def _key(conventions: Conventions) -> str:
+    """Where the policy looks for its statistics."""
+    return conventions.unnorm_key[0] if conventions.unnorm_key else ONLY
+
+
+def _remember(
+    folder: Path, goal: Goal, conventions: Conventions, config: TrainingConfig, samples: Samples
+) -> None:
+    """Write down what the training is, or compare with what is written.
+
+    Raises:
+        ConventionError: The folder holds another one; names what differs.
+    """
+    facts: dict[str, Any] = {
+        "name": goal.name,
+        "base": None if goal.base is None else str(goal.base.resolve()),
+        "architecture": None if goal.architecture is None else goal.architecture.model_dump(mode="json"),
+        "options": conventions.model_dump(mode="json", exclude=_PLACES),
+        "chunk": goal.chunk,
+        "data": {"folder": str(samples.folder.resolve()), "digest": digest(samples.folder)},
+        "config": config.model_dump(mode="json"),
+        "hash": config.hash,
+    }
+    facts = json.loads(json.dumps(facts))
+    path = folder / TRAINING
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, facts)
+        return
+    known = read_json(path)
+    differing = [key for key in _flat(facts) if _flat(known).get(key) != _flat(facts)[key] and key != "hash"]
+    if differing:
+        told = "; ".join(
+            f"{key} was {_flat(known).get(key)!r} and is {_flat(facts)[key]!r}" for key in differing
+        )
+        raise ConventionError(f"{folder}: holds another training ({told}); take another --out")
+
+
+def _flat(table: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{at}.{key}" if at else key
+        found |= _flat(value, name) if isinstance(value, Mapping) else {name: value}
+    return found
+
+
+def _lines(table: Mapping[str, Any]) -> str:
+    """TOML of a flat table; its strings, numbers, booleans and lists are written as JSON writes them."""
+    return "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
