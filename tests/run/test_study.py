@@ -57,7 +57,8 @@ def test_writing_a_cross_product_out_gives_the_same_hash():
         {"latencies": ("trace",)}, {"chunks": (2,)}, {"episodes": 9},
         {"first_episode": 1}, {"budget": {"time_s": 1.0}},
         {"outputs": {"video": "all"}}, {"statistics": {"confidence": 0.99}},
-        {"resample": True}, {"crossed": {"reference": "bf16", "latencies": {"bf16": "zero", "fp32": "zero"}}},
+        {"resample": True}, {"namespace": "select"},
+        {"crossed": {"reference": "bf16", "latencies": {"bf16": "zero", "fp32": "zero"}}},
     ],
 )  # fmt: skip
 def test_whatever_changes_the_content_changes_the_hash(change):

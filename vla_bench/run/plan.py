@@ -197,6 +197,11 @@ def _check_card(arm: Arm, problems: list[str]) -> Card | None:
 
 def _check_episodes(study: Study, suite: Suite, problems: list[str]) -> None:
     """Stored initial states are as many as they are; seeds never run out."""
+    if suite.init_states is not None and study.namespace != "eval":
+        problems.append(
+            f"suite {suite.name!r} has stored initial states, which belong to evaluations; namespace = "
+            f"{study.namespace!r} needs a suite that draws its scenes from seeds"
+        )
     last = study.first_episode + (study.episodes or suite.episodes) - 1
     if suite.init_states is not None and last >= suite.episodes and not study.resample:
         problems.append(
@@ -251,10 +256,11 @@ def _episode(suite: Suite, stem: str, variation: str, index: int) -> Episode:
 
 
 def _timing(study: Study, arm: Arm, suite: Suite, latency_content: str) -> list[str]:
-    """What decides the timing of an item and is not in its arm's name."""
+    """What decides the timing of an item, or its seeds, and is in the name of neither arm nor episode."""
     stale = [] if arm.pacing == "blocking" else [f"stale:{suite.stale}"]
     phase = [] if study.phase == "none" else [f"phase:{study.phase}"]
-    return stale + phase + ([f"latency:{latency_content}"] if latency_content else [])
+    seeds = [] if study.namespace == "eval" else [f"namespace:{study.namespace}"]
+    return stale + phase + seeds + ([f"latency:{latency_content}"] if latency_content else [])
 
 
 def _key(arm: Arm, episode: Episode, budget: Budget, suite: Suite, timing: list[str]) -> str:

@@ -47,7 +47,7 @@ class Preparation:
 
     def __init__(self, plan: Plan, policies: Policies, hosting: Hosting) -> None:
         self._plan, self._policies, self._hosting = plan, policies, hosting
-        self._scene = Scene()
+        self._scene = Scene(plan.study.namespace)
         self.lacking: dict[Pair, MissingCapabilityError] = {}
         self.loaded: tuple[Loaded, ...] = ()
         self._taken: dict[str, list[hub.Taken]] = {}

@@ -19,6 +19,7 @@ from vla_bench.run.records import Record
 from vla_bench.run.rollout import Rollout
 from vla_bench.run.study import Study
 from vla_bench.run.watching import play_watched
+from vla_bench.seeding import Namespace
 from vla_bench.types import Arm, Simulation, Task
 
 if TYPE_CHECKING:
@@ -87,9 +88,14 @@ class Policies:
 
 
 class Scene:
-    """The simulation of the task that was asked for last."""
+    """The simulation of the task that was asked for last.
 
-    def __init__(self) -> None:
+    Args:
+        namespace: Whose seeds its episodes have.
+    """
+
+    def __init__(self, namespace: Namespace = "eval") -> None:
+        self._namespace: Namespace = namespace
         self._simulation: Simulation | None = None
 
     def of(self, task: Task) -> Simulation:
@@ -98,7 +104,7 @@ class Scene:
             from vla_bench.axes.simulation import open_simulation
 
             self.close()
-            self._simulation = open_simulation(task)
+            self._simulation = open_simulation(task, namespace=self._namespace)
         return self._simulation
 
     def close(self) -> None:
@@ -115,11 +121,12 @@ class Stage:
         job: What is played.
         policies: Who acts.
         worker: Who plays, for the records.
+        scene: What opens the simulations.
     """
 
-    def __init__(self, job: Job, policies: Policies, worker: str = "0") -> None:
+    def __init__(self, job: Job, policies: Policies, worker: str = "0", scene: Scene | None = None) -> None:
         self._job, self._policies, self._worker = job, policies, worker
-        self._scene = Scene()
+        self._scene = scene or Scene(job.study.namespace)
         self._sources: dict[Arm, LatencySource] = {}
         self._count = 0
         self._playing: tuple[int, Rollout | None] | None = None  # how many items before, and the rollout

@@ -19,7 +19,7 @@ from vla_bench.errors import DataError, UnknownNameError, VlaBenchError, suggest
 from vla_bench.run.arms import Crossed, cross, first_precision, listed
 from vla_bench.types import Arm, TaskAxis
 
-LATER_KEYS = ("resample", "crossed")
+LATER_KEYS = ("resample", "crossed", "namespace")
 ARM_LISTS = ("policies", "precisions", "pacings", "latencies", "chunks")
 
 
@@ -111,6 +111,8 @@ class Study(FileModel):
         arm: Further arms, one by one.
         episodes: Episodes of each task and variation; None is as many as the suite declares.
         first_episode: Index of the first one: of an initial state where the suite has them, else a seed.
+        namespace: Whose seeds they are: `eval`, or `select` for choosing between checkpoints, which no
+            reported number uses.
         resample: Whether episodes beyond a suite's stored initial states are drawn from seeds; else they are
             refused.
         budget: Replaces the budget of every task.
@@ -135,6 +137,7 @@ class Study(FileModel):
     arm: tuple[ArmTable, ...] = ()
     episodes: int | None = Field(default=None, gt=0)
     first_episode: int = Field(default=0, ge=0)
+    namespace: Literal["eval", "select"] = "eval"
     resample: bool = False
     budget: BudgetTable | None = None
     phase: Literal["none", "drawn"] = "none"
