@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 from vla_bench import errors
@@ -37,3 +39,16 @@ def test_whatever_is_raised_on_purpose_is_printed_as_one_sentence():
     ]
     assert len(raised) >= 7
     assert all(issubclass(thing, VlaBenchError) for thing in raised)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnknownNameError("suite", "brigde", ["bridge"], where="x.toml"),
+        DataError("a.bddl", "is cut", line=3),
+        VlaBenchError("as it is"),
+    ],
+)
+def test_an_error_says_the_same_in_another_process(error):
+    there = pickle.loads(pickle.dumps(error))
+    assert (type(there), str(there), vars(there)) == (type(error), str(error), vars(error))

@@ -8,10 +8,24 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 class VlaBenchError(Exception):
-    """Base of everything that vla_bench raises on purpose; the command line prints it without a traceback."""
+    """Base of everything that vla_bench raises on purpose; the command line prints it without a traceback.
+
+    It can be sent from one process to another, whatever it was made from.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _as_it_was, (type(self), self.args, self.__dict__)
+
+
+def _as_it_was(kind: type[VlaBenchError], args: tuple[Any, ...], state: dict[str, Any]) -> VlaBenchError:
+    """An error that says what it said, without making its sentence again."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UnknownNameError(VlaBenchError):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vla_bench.run.executors import Executor
+from vla_bench.run.executors.undecided import Undecided
 from vla_bench.run.plan import Plan, make_plan
 from vla_bench.run.provenance import describe_session, header_of
 from vla_bench.run.records import Record, read_run
@@ -22,7 +23,10 @@ def plan_of(**keys: Any) -> Plan:
 
 
 def run(
-    plan: Plan, folder: Path, on_record: OnRecord = lambda record: None, executor: Executor | None = None
+    plan: Plan,
+    folder: Path,
+    on_record: OnRecord = lambda record: None,
+    executor: Executor | Undecided | None = None,
 ) -> tuple[Record, ...]:
     """Run a plan and return all records of its folder."""
     run_plan(plan, folder, header_of(plan, describe_session(["test"], fingerprint="f")), on_record, executor)

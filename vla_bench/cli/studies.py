@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,8 @@ from vla_bench.cli.shared import AsJson, Axes, Suites, Tasks, app, print_rows, w
 from vla_bench.errors import VlaBenchError
 
 if TYPE_CHECKING:
+    from vla_bench.run.executors import Executor, Means
+    from vla_bench.run.executors.undecided import Undecided
     from vla_bench.run.study import Study
 
 OutputDir = Annotated[
@@ -57,7 +60,12 @@ SlurmOptions = Annotated[
 Patience = Annotated[
     float, typer.Option(min=1, help="Seconds without progress after which an episode's process is ended.")
 ]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Simulators side by side.")]
+Workers = Annotated[
+    str, typer.Option("--workers", help="Simulators side by side, or auto: as many as are worth while here.")
+]
+BatchWait = Annotated[
+    float, typer.Option(min=0, help="Seconds that a request waits for others, to be answered with them.")
+]
 
 
 @app.command()
@@ -93,19 +101,20 @@ def run(
     latency: Latencies = None, vary: Vary = None, uncertified: Uncertified = False, episodes: Episodes = None,
     first_episode: FirstEpisode = None, resample: Resample = False, budget: BudgetText = None,
     video: VideoChoice = None, record: RecordChoice = None, out: OutputDir = None,
-    executor: ExecutorName = None, workers: Workers = 1, batch: Batch = 8, exact: Exact = False,
+    executor: ExecutorName = None, workers: Workers = "1", batch: Batch = 8, exact: Exact = False,
+    batch_wait: BatchWait = 0.01,
     patience: Patience = 600.0, address: RayAddress = None, slurm: SlurmOptions = None,
 ) -> None:  # fmt: skip
     """Run a study, or continue it; the same command again runs what is missing."""
     from vla_bench.run.display import run_with_progress
-    from vla_bench.run.executors import Means, make_executor
+    from vla_bench.run.executors import Means
     from vla_bench.run.plan import make_plan
 
     made = make_plan(_study(locals()))
-    means = Means(workers, 1 if exact else batch, patience, address, _slurm_options(slurm))
+    means = Means(1, 1 if exact else batch, patience, address, _slurm_options(slurm), batch_wait_s=batch_wait)
     _print_left_out(made.study)
     folder = out or Path("results") / made.study.folder_name
-    finished = run_with_progress(made, folder, sys.argv, make_executor(executor, means))
+    finished = run_with_progress(made, folder, sys.argv, _executor(executor, workers, means))
     if finished:
         from vla_bench.run.records import compact
 
@@ -113,6 +122,20 @@ def run(
     print(f"vla-bench report {folder}")
     if not finished:
         raise typer.Exit(130)
+
+
+def _executor(name: str | None, workers: str, means: Means) -> Executor | Undecided:
+    """What `--executor` and `--workers` say."""
+    from vla_bench.run.executors import make_executor
+    from vla_bench.run.executors.undecided import Undecided
+
+    if workers == "auto":
+        if name not in (None, "process"):
+            raise VlaBenchError(f"--workers auto measures this machine, not those of --executor {name}")
+        return Undecided(means)
+    if not workers.isdecimal() or int(workers) < 1:
+        raise VlaBenchError(f"--workers {workers}: expected a number from 1, or auto")
+    return make_executor(name, replace(means, workers=int(workers)))
 
 
 def _print_left_out(study: Study) -> None:

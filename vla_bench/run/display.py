@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from vla_bench.run.executors import Executor
+from vla_bench.run.executors.undecided import Undecided
 from vla_bench.run.plan import Plan
 from vla_bench.run.provenance import header_of
 from vla_bench.run.records import Record, done_keys, read_header
@@ -25,7 +26,7 @@ from vla_bench.run.session import begin_session
 
 
 def run_with_progress(
-    plan: Plan, folder: Path, command: Sequence[str], executor: Executor | None = None
+    plan: Plan, folder: Path, command: Sequence[str], executor: Executor | Undecided | None = None
 ) -> bool:
     """Run a plan in the foreground; returns whether it was finished.
 

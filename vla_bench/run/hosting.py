@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vla_bench.policy.remote.hosted import Host, Pair
     from vla_bench.run.executors import Means
     from vla_bench.run.policy_process import Served
+    from vla_bench.run.throughput.supply import Supply, Supplying
 
 LOOPBACK = "127.0.0.1"
 # How often in a row a process may die before it has loaded its policies.
@@ -101,6 +102,10 @@ class Hosting:
         self._servers[0].ask(asked)
         return True
 
+    def supply(self, asked: Supplying) -> list[Supply]:
+        """How fast a policy answers batches in its own process; nothing if that is gone."""
+        return self._servers[0].ask(asked)
+
     def told(self) -> list[str]:
         """What answering several requests together changed, in sentences."""
         from vla_bench.run.policy_process import Tell
@@ -146,7 +151,7 @@ class _Server:
         self._watcher = threading.Thread(target=self._watch, name="policies", daemon=True)
         self._watcher.start()
 
-    def ask(self, question: object) -> list[str]:
+    def ask(self, question: object) -> list[Any]:
         """What the process answers; nothing if it is gone."""
         with self._asking:
             try:
@@ -170,8 +175,8 @@ class _Server:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         order = Order(
-            self._ports, self._token, self._address, self._max_batch, self._means.patience_s,
-            Path(self._words.name) / "log",
+            self._ports, self._token, self._address, self._max_batch, self._means.batch_wait_s,
+            self._means.patience_s, Path(self._words.name) / "log",
         )  # fmt: skip
         process = context.Process(target=serve, args=(theirs, order, self._gpu), name="policies", daemon=True)
         process.start()

@@ -22,6 +22,7 @@ from vla_bench.run.executors.watchdog import Watchdog
 from vla_bench.run.executors.worker import leave_signals_to_main
 from vla_bench.run.latency.measuring import Measure, measure
 from vla_bench.run.provenance import device_used
+from vla_bench.run.throughput.supply import Supply, Supplying, supply
 
 OUT_OF_MEMORY = 75  # exit status: the same again with smaller batches may do
 
@@ -35,6 +36,7 @@ class Order:
         token: What clients must show.
         host: Address of this machine.
         max_batch: How many requests are answered together.
+        batch_wait_s: How long a request waits for others.
         patience_s: How long an answer may take before the process is ended.
         log: Where its last words go.
     """
@@ -43,6 +45,7 @@ class Order:
     token: str
     host: str
     max_batch: int
+    batch_wait_s: float
     patience_s: float
     log: Path
 
@@ -98,8 +101,15 @@ class _Process:
     def answer(self) -> None:
         """Do what is asked until nobody can ask any more."""
         while True:
-            asked: Measure | Tell = self._connection.recv()
-            self._connection.send(self._told() if isinstance(asked, Tell) else self._measured(asked))
+            asked: Measure | Supplying | Tell = self._connection.recv()
+            match asked:
+                case Tell():
+                    answer = self._told()
+                case Supplying():
+                    answer = self._supply(asked)
+                case Measure():
+                    answer = self._measured(asked)
+            self._connection.send(answer)
 
     def _load(self) -> Served:
         from vla_bench.policy.remote.server import served as serving
@@ -114,7 +124,10 @@ class _Process:
                     policy = build_policy(card, pair[1])
             except MissingCapabilityError:
                 continue  # whoever asks for it will hear why
-            served = serving.Served(policy, card, pair[1], max_batch=self._order.max_batch, turn=self._turn)
+            served = serving.Served(
+                policy, card, pair[1], max_batch=self._order.max_batch,
+                gather_s=self._order.batch_wait_s, turn=self._turn,
+            )  # fmt: skip
             self._closing.callback(served.close)
             if not served.stateless:
                 continue
@@ -128,6 +141,10 @@ class _Process:
     def _measured(self, asked: Measure) -> None:
         with self._turn:
             measure(asked, self._policies[asked.arm.policy, asked.arm.precision])
+
+    def _supply(self, asked: Supplying) -> list[Supply]:
+        with self._turn:
+            return supply(asked, self._policies[asked.pair])
 
     def _told(self) -> list[str]:
         return [

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vla_bench.run.executors import Executor, Means, make_executor
+from vla_bench.run.executors.undecided import Undecided
 from vla_bench.run.executors.units import units_of
 from vla_bench.run.hosting import Hosting
 from vla_bench.run.plan import Plan
@@ -27,7 +28,7 @@ def run_plan(
     folder: Path,
     header: RunHeader,
     on_record: OnRecord = lambda record: None,
-    executor: Executor | None = None,
+    executor: Executor | Undecided | None = None,
 ) -> int:
     """Run what is not done yet and return the number of new records.
 
@@ -52,6 +53,8 @@ def run_plan(
             sessions = (*before, preparation.described(last))
             header = open_run(folder, header.model_copy(update={"sessions": sessions}))
             preparation.measure(folder)
+        if isinstance(executor, Undecided):
+            executor = executor.decide(plan, hosting)
         fingerprint = header.sessions[-1].fingerprint
         outputs = plan.study.outputs
         filmed, recorded = watched_keys(plan, outputs.video), watched_keys(plan, outputs.record)

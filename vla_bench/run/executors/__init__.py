@@ -27,6 +27,7 @@ class Means:
         patience_s: How long an episode may make no progress before its process is ended.
         address: Of a Ray cluster; None is one of this machine's own.
         slurm: Parameters of the jobs, as submitit calls them (`slurm_partition`, `timeout_min`, …).
+        batch_wait_s: How long a request waits for those of other simulators, to be answered with them.
     """
 
     workers: int = 1
@@ -34,6 +35,7 @@ class Means:
     patience_s: float = PATIENCE_S
     address: str | None = None
     slurm: Mapping[str, str | int] = field(default_factory=dict)
+    batch_wait_s: float = 0.01
 
 
 class Executor(Protocol):

@@ -20,6 +20,12 @@ def available_bytes() -> int | None:
     return int(table["MemAvailable"][0]) * 1024 if "MemAvailable" in table else None
 
 
+def most_workers() -> int | None:
+    """How many workers memory holds; None where the system does not say."""
+    available = available_bytes()
+    return None if available is None else available // WORKER_BYTES
+
+
 def require_memory(workers: int) -> None:
     """See that memory holds so many workers.
 

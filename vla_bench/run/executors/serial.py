@@ -38,9 +38,13 @@ class Serial:
         self, job: Job, units: Sequence[Unit], policies: Policies, needed: Callable[[WorkItem], bool]
     ) -> Generator[Record]:
         """Play units in their order; see `Executor`."""
-        with contextlib.closing(Stage(job, policies)) as stage, RecordWriter(job.folder) as writer:
+        with contextlib.closing(self.stage(job, policies)) as stage, RecordWriter(job.folder) as writer:
             for unit in units:
                 for item in filter(needed, unit.items):
                     record = stage.play(item)
                     writer.append(record)
                     yield record
+
+    def stage(self, job: Job, policies: Policies) -> Stage:
+        """Where items are played."""
+        return Stage(job, policies)

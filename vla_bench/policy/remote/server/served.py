@@ -22,7 +22,7 @@ from vla_bench.policy.remote.native import EpisodeId, Greeting
 from vla_bench.policy.remote.server.changes import Changes
 from vla_bench.types import ActionChunk, Observation
 
-# how long a request waits for those of other sessions that are open
+# how long a request waits for those of other sessions that are open, unless somebody says otherwise
 GATHER_S = 0.01
 # of so many batches, one is answered one by one as well, to see what answering together changes
 LOOKED_AT = 32
@@ -49,6 +49,7 @@ class Served:
         card, precision: What it was built from.
         max_batch: How many requests are answered together, if the policy can; 1 gives the actions of single
             requests exactly, whoever else is asking. It is halved when memory does not hold so many.
+        gather_s: How long a request waits for those of other sessions that are open.
         turn: Held while the policy computes, where several share a device.
 
     Attributes:
@@ -64,7 +65,7 @@ class Served:
 
     def __init__(
         self, policy: Policy, card: Card, precision: str, *, max_batch: int = 8,
-        turn: AbstractContextManager[Any] | None = None,
+        gather_s: float = GATHER_S, turn: AbstractContextManager[Any] | None = None,
     ) -> None:  # fmt: skip
         if policy.spec.privileged:
             raise MissingCapabilityError(
@@ -75,6 +76,7 @@ class Served:
         self.answered = 0
         self._policy, self._card, self._precision = policy, card, precision
         self.max_batch = max_batch if self.stateless else 1
+        self._gather_s = gather_s
         self.changes = Changes()
         self._turn = turn or contextlib.nullcontext()
         self._batches = self._asked = self._settled = 0
@@ -144,7 +146,7 @@ class Served:
 
     def _gather(self, first: _Question) -> tuple[list[_Question], bool]:
         """The questions to be answered together, and whether there will be none after them."""
-        batch, deadline = [first], time.monotonic() + GATHER_S
+        batch, deadline = [first], time.monotonic() + self._gather_s
         while len(batch) < min(self.max_batch, max(1, self.sessions)):
             try:
                 question = self._questions.get(timeout=max(0.0, deadline - time.monotonic()))
