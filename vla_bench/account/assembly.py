@@ -18,7 +18,7 @@ from vla_bench.account.figures import (
     tradeoffs,
 )
 from vla_bench.account.tables import Table, axes, differences, pace, published, rates, references
-from vla_bench.run.records import Run
+from vla_bench.run.records import Run, garbage_kept
 
 # Each makes those of which a run has something, in the order of the report.
 TABLES: tuple[Callable[[Counted], Iterable[Table]], ...] = (
@@ -61,9 +61,10 @@ class Assembled:
 
 def assemble(run: Run) -> Assembled:
     """Count the records of a run and make its tables and figures; figures are drawn when they are written."""
-    counted = count(run)
-    return Assembled(
-        tuple(table for make in TABLES for table in make(counted)),
-        tuple(figure for make in FIGURES for figure in make(counted)),
-        counted.confidence,
-    )
+    with garbage_kept():
+        counted = count(run)
+        return Assembled(
+            tuple(table for make in TABLES for table in make(counted)),
+            tuple(figure for make in FIGURES for figure in make(counted)),
+            counted.confidence,
+        )

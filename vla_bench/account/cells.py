@@ -8,9 +8,11 @@ nothing would be left of the others.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from itertools import chain
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from vla_bench.account.statistics import (
     error_bounds,
     wilson,
 )
-from vla_bench.run.records import ExpertRate, Record
+from vla_bench.run.records import ExpertRate, Record, Run, latencies_ms
 from vla_bench.types import Arm, Array, Episode
 
 # Stands beside the arms; it was not run here, so that it has neither precision nor pacing.
@@ -77,23 +79,43 @@ class Cell:
         return self.successes / self.n if self.n else None
 
 
+# What makes an arm and an episode, without making them: records are many.
+_ARM = attrgetter(*(column.name for column in fields(Arm)))
+_START = attrgetter(*(column.name for column in fields(Episode)))
+
+
+def arms_of(run: Run) -> tuple[Arm, ...]:
+    """The arms of a run: those of the study, in its order, then others that there are records of."""
+    recorded = dict.fromkeys(map(_ARM, run.records))
+    return tuple(dict.fromkeys([*run.header.arms, *(Arm(*arm) for arm in recorded)]))
+
+
 def outcomes(records: Iterable[Record], arms: Sequence[Arm]) -> dict[Arm, Outcomes]:
     """Sort the records of one suite by arm, and drop the pairs that an error broke."""
     by_arm: dict[Arm, list[Record]] = {arm: [] for arm in arms}
-    for record in records:
-        by_arm.setdefault(record.arm, []).append(record)
+    for arm, own in _grouped(records, _ARM).items():
+        by_arm.setdefault(Arm(*arm), []).extend(own)
     taking_part = [own for own in by_arm.values() if any(record.status != "error" for record in own)]
-    broken = {record.episode for record in chain(*taking_part) if record.status == "error"}
+    broken = {_START(record) for record in chain(*taking_part) if record.status == "error"}
+    episodes: dict[Any, Episode] = {}  # one for all arms
     found = {arm: Outcomes() for arm in by_arm}
     for arm, own in by_arm.items():
         for record in own:
-            episode = record.episode
+            start = _START(record)
             if record.status == "error":
                 found[arm].errors.append(record)
-            elif episode in broken:
+            elif start in broken:
                 found[arm].dropped.append(record)
             else:
+                episode = episodes.get(start) or episodes.setdefault(start, record.episode)
                 found[arm].counted[episode] = record
+    return found
+
+
+def _grouped(records: Iterable[Record], key: Callable[[Record], Any]) -> dict[Any, list[Record]]:
+    found: defaultdict[Any, list[Record]] = defaultdict(list)
+    for record in records:
+        found[key(record)].append(record)
     return found
 
 
@@ -131,14 +153,14 @@ def summarise(
     `weights_bytes` is by policy and precision, of those whose parameters were weighed.
     """
     weighed = weights_bytes or {}
-    latencies_ms = {
-        (task, arm): _latencies_ms(own.counted.values())
+    computed_ms = {
+        (task, arm): latencies_ms(record.inferences for record in own.counted.values())
         for task, arms in tasks.items()
         for arm, own in arms.items()
     }
     of_tasks = {
         task: [
-            _cell(varied(task, variation), arm, own, latencies_ms[task, arm], confidence, weighed)
+            _cell(varied(task, variation), arm, own, computed_ms[task, arm], confidence, weighed)
             for arm, own in arms.items()
         ]
         for task, arms in tasks.items()
@@ -148,7 +170,7 @@ def summarise(
             varied(suite, variation),
             arm,
             own,
-            np.concatenate([np.zeros(0), *(latencies_ms[task, arm] for task in tasks)]),
+            np.concatenate([np.zeros(0), *(computed_ms[task, arm] for task in tasks)]),
             confidence,
             weighed,
         )
@@ -170,7 +192,7 @@ def _cell(
     place: str,
     arm: Arm,
     own: Outcomes,
-    latencies_ms: Array,
+    computed_ms: Array,
     confidence: float,
     weights_bytes: Mapping[tuple[str, str], int],
 ) -> Cell:
@@ -182,15 +204,11 @@ def _cell(
         errors=len(own.errors), dropped=len(own.dropped),
         interval=wilson(successes, len(counted), confidence),
         bounds=error_bounds(sound_successes, len(counted) + len(own.dropped), len(own.errors)),
-        p50_ms=_percentile(latencies_ms, 50), p95_ms=_percentile(latencies_ms, 95),
+        p50_ms=_percentile(computed_ms, 50), p95_ms=_percentile(computed_ms, 95),
         command_hz=_command_hz(counted),
         weights_bytes=weights_bytes.get((arm.policy, arm.precision)),
         peak_bytes=max((r.peak_device_memory_bytes or 0 for r in counted), default=0) or None,
     )  # fmt: skip
-
-
-def _latencies_ms(records: Iterable[Record]) -> Array:
-    return np.concatenate([np.zeros(0), *(record.inferences.latencies_ms() for record in records)])
 
 
 def _percentile(values: Array, q: float) -> float | None:

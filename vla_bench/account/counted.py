@@ -76,7 +76,7 @@ class Counted:
 def count(run: Run) -> Counted:
     """Sort out the records of a run: each is counted, dropped with its pair, or an error."""
     confidence = float(run.header.study["statistics"]["confidence"])
-    arms = tuple(dict.fromkeys([*run.header.arms, *(record.arm for record in run.records)]))
+    arms = of.arms_of(run)
     weights = {
         (loaded.policy, loaded.report.precision): loaded.report.bytes
         for session in run.header.sessions

@@ -65,6 +65,8 @@ class Curve:
 
 def tables(counted: Counted) -> Iterator[Table]:
     """`latency_half`: L50 by suite, and by task in detail."""
+    if not _is_swept(counted):
+        return
     for name, title, scopes in (
         ("latency_half", "Half success: L50 by suite", timing.by_suite(counted)),
         ("latency_half_tasks", "Half success: L50 by task", timing.by_task(counted)),
@@ -76,6 +78,8 @@ def tables(counted: Counted) -> Iterator[Table]:
 
 def figures(counted: Counted) -> Iterator[Figure]:
     """`latency_curves_<suite>` and `latency_curves_<suite>_tasks`."""
+    if not _is_swept(counted):
+        return
     for ending, scopes in (("", timing.by_suite(counted)), ("_tasks", timing.by_task(counted))):
         by_suite: dict[str, list[Curve]] = {}
         for scope in scopes:
@@ -85,14 +89,24 @@ def figures(counted: Counted) -> Iterator[Figure]:
                 yield _figure(f"latency_curves_{suite}{ending}", suite, curves, counted.confidence)
 
 
+def _is_swept(counted: Counted) -> bool:
+    """Whether any arms differ in latency as often as a curve asks for."""
+    return any(len(arms) >= LEAST_LATENCIES for arms in _groups(counted, counted.arms).values())
+
+
+def _groups(counted: Counted, arms: Sequence[Arm]) -> dict[Arm, dict[float, Arm]]:
+    """What arms have in common but for the latency → median latency in ms → arm."""
+    found: dict[Arm, dict[float, Arm]] = {}
+    for arm in arms:
+        ms = timing.latency_ms(counted.header, arm)
+        if ms is not None:
+            found.setdefault(timing.without_latency(arm), {}).setdefault(ms, arm)
+    return found
+
+
 def _curves(counted: Counted, scope: Scope) -> Iterator[Curve]:
     """One for each policy, precision, pacing and chunk that was run with enough latencies."""
-    groups: dict[Arm, dict[float, Arm]] = {}
-    for arm in counted.arms:
-        ms = timing.latency_ms(counted.header, arm)
-        if ms is not None and scope.outcomes.get(arm):
-            groups.setdefault(timing.without_latency(arm), {}).setdefault(ms, arm)
-    for common, arms in groups.items():
+    for common, arms in _groups(counted, [arm for arm in counted.arms if scope.outcomes.get(arm)]).items():
         episodes = timing.shared(scope.outcomes, list(arms.values()))
         if len(arms) < LEAST_LATENCIES or not episodes:
             continue

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_bench.account.cells import Cell, Outcomes
-from vla_bench.run.records import Record
+from vla_bench.run.records import Record, together
 from vla_bench.types import Array
 
 
@@ -43,8 +43,8 @@ class Pace:
 def pace_of(cell: Cell, own: Outcomes, period_s: float | None) -> Pace:
     """The pace of the arm whose cell and outcomes these are; `period_s` is the suite's policy period."""
     records = list(own.counted.values())
-    delays = _together([record.inferences.delay_ms for record in records])
-    ages = _together([record.inferences.observation_age_ms for record in records])
+    delays = together((record.inferences for record in records), "delay_ms")
+    ages = together((record.inferences for record in records), "observation_age_ms")
     late = float(np.mean(delays > 1000 * period_s)) if period_s and delays.size else None
     return Pace(
         cell=cell,
@@ -71,10 +71,6 @@ def _stale_share(records: Sequence[Record]) -> float | None:
         for record in records
     )
     return stale_s / simulated_s
-
-
-def _together(columns: Sequence[Sequence[float]]) -> Array:
-    return np.concatenate([np.zeros(0), *map(np.asarray, columns)])
 
 
 def _percentile(values: Array, q: float) -> float | None:

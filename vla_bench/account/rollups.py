@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from vla_bench.account.statistics import (
     paired_estimate,
 )
 from vla_bench.seeding import generator
-from vla_bench.types import TASK_AXES, Arm, Episode
+from vla_bench.types import TASK_AXES, Arm
 
 # A name, and by arm and column what was reached there.
 Place = tuple[str, dict[Arm, dict[str, Tally]]]
@@ -152,7 +151,7 @@ def _against_unvaried(
     board: Board, arm: Arm, variations: Sequence[str], confidence: float
 ) -> dict[str, tuple[PairedDifference | None, Interval | None, float | None]]:
     """Variation → its comparison with the unvaried episodes, its interval, and p after Holm over all."""
-    unvaried = _succeeded(board, arm, "")
+    unvaried = _succeeded(board, arm, "") if variations else {}
     results: dict[str, PairedDifference | None] = {}
     intervals: dict[str, Interval | None] = {}
     for variation in variations:
@@ -161,7 +160,7 @@ def _against_unvaried(
         outcomes = [varied[start] for start in shared], [unvaried[start] for start in shared]
         results[variation] = paired_difference(*outcomes)
         rng = generator("statistics", "drop", board.suite, variation, arm.key)
-        estimate = paired_estimate(*outcomes, [start.task_id for start in shared], confidence, rng)
+        estimate = paired_estimate(*outcomes, [task_id for task_id, *_ in shared], confidence, rng)
         intervals[variation] = estimate.interval if estimate else None
     adjusted = iter(holm([result.p_value for result in results.values() if result is not None]))
     return {
@@ -170,10 +169,10 @@ def _against_unvaried(
     }
 
 
-def _succeeded(board: Board, arm: Arm, variation: str) -> dict[Episode, bool]:
-    """Unvaried episode → whether the arm succeeded on it, or on it as varied; of those that count."""
+def _succeeded(board: Board, arm: Arm, variation: str) -> dict[tuple[str, int | None, int | None], bool]:
+    """Task, seed and init state → whether the arm succeeded on it under a variation; of those that count."""
     return {
-        dataclasses.replace(episode, variation=""): record.status == "success"
+        (episode.task_id, episode.seed, episode.init_state): record.status == "success"
         for by_arm in board.outcomes.get(variation, {}).values()
         for episode, record in by_arm[arm].counted.items()
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from vla_bench.account.cells import varied
 from vla_bench.account.counted import Counted
@@ -45,24 +46,25 @@ class Scope:
 
 def by_suite(counted: Counted) -> list[Scope]:
     """Scopes of whole suites."""
-    return _scopes(counted, lambda record: record.suite)
+    return _scopes(counted, lambda suite, task: suite)
 
 
 def by_task(counted: Counted) -> list[Scope]:
     """Scopes of single tasks."""
-    return _scopes(counted, lambda record: record.task_id)
+    return _scopes(counted, lambda suite, task: task)
 
 
-def _scopes(counted: Counted, place_of: Callable[[Record], str]) -> list[Scope]:
+def _scopes(counted: Counted, named: Callable[[str, str], str]) -> list[Scope]:
     moving = None if counted.header.moving is None else set(counted.header.moving)
     found: dict[tuple[str, str, bool | None], dict[Arm, dict[Episode, Record]]] = {}
+    boards = {board.suite: board for board in counted.boards}
     for place in counted.places:
-        for arm, outcomes in place.outcomes.items():
-            for episode, record in outcomes.counted.items():
-                moves = None if moving is None else f"{record.task_id}|{record.variation}" in moving
-                name = place_of(record) if moves else varied(place_of(record), record.variation)
-                own = found.setdefault((record.suite, name, moves), {})
-                own.setdefault(arm, {})[episode] = record
+        for arm, task in product(place.outcomes, outcomes := boards[place.suite].outcomes[place.variation]):
+            if counts := outcomes[task][arm].counted:
+                moves = None if moving is None else f"{task}|{place.variation}" in moving
+                name = named(place.suite, task)
+                name = name if moves else varied(name, place.variation)
+                found.setdefault((place.suite, name, moves), {}).setdefault(arm, {}).update(counts)
     return [Scope(*key, outcomes) for key, outcomes in found.items()]
 
 

@@ -21,7 +21,7 @@ from vla_bench.account.figures.figure import (
     new_drawing,
 )
 from vla_bench.account.tables.table import ARM_COLUMNS, arm_numbers
-from vla_bench.run.records import Record
+from vla_bench.run.records import Inferences, latencies_ms, together
 from vla_bench.types import Arm, Array
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ class Curve:
 
 def figures(counted: Counted) -> Iterator[Figure]:
     """`latency`, where inferences took measurable time."""
-    computed = _curves(counted, _computed)
-    told = [curve for curve in _curves(counted, _delays) if curve.quantiles_ms[-1] > 0]
+    computed = _curves(counted, latencies_ms)
+    delays = _curves(counted, partial(together, name="delay_ms"))
+    told = [curve for curve in delays if curve.quantiles_ms[-1] > 0]
     panels = {"computed on the device of the run": computed, "on the virtual clock": told}
     panels = {title: curves for title, curves in panels.items() if curves}
     if not panels:
@@ -71,16 +72,8 @@ def figures(counted: Counted) -> Iterator[Figure]:
     )  # fmt: skip
 
 
-def _computed(records: Iterable[Record]) -> Array:
-    return np.concatenate([np.zeros(0), *(record.inferences.latencies_ms() for record in records)])
-
-
-def _delays(records: Iterable[Record]) -> Array:
-    return np.concatenate([np.zeros(0), *(np.asarray(record.inferences.delay_ms) for record in records)])
-
-
-def _curves(counted: Counted, latencies_ms: Callable[[Iterable[Record]], Array]) -> list[Curve]:
-    found = {arm: latencies_ms(counted.records(arm)) for arm in counted.arms}
+def _curves(counted: Counted, of: Callable[[Iterable[Inferences]], Array]) -> list[Curve]:
+    found = {arm: of(record.inferences for record in counted.records(arm)) for arm in counted.arms}
     return [Curve(arm, v.size, np.quantile(v, SHARES)) for arm, v in found.items() if v.size]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from vla_bench.account.counted import Counted
 from vla_bench.account.figures.figure import WIDTH_IN, Figure, looks, new_drawing
 from vla_bench.account.tables.table import ARM_COLUMNS, arm_numbers
-from vla_bench.run.records import Record
+from vla_bench.run.records import Inferences, Record
 from vla_bench.types import Arm, Episode
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def figures(counted: Counted) -> Iterator[Figure]:
     by_episode: dict[Episode, dict[Arm, Record]] = {}
     for arm in counted.arms:
         for record in counted.records(arm):
-            if any(record.inferences.delay_ms) and calls_of(record, None):
+            if _is_timed(record.inferences):
                 by_episode.setdefault(record.episode, {})[arm] = record
     if not by_episode:
         return
@@ -73,6 +73,12 @@ def figures(counted: Counted) -> Iterator[Figure]:
         ),
         draw=partial(_draw, {looks(counted.arms)[arm].label: calls for arm, calls in lanes.items()}, end_s),
     )  # fmt: skip
+
+
+def _is_timed(inferences: Inferences) -> bool:
+    """Whether all that a clock shows was measured, and something took time on it."""
+    columns = map(inferences.packed, ("delay_ms", "observed_ms", "observation_age_ms", "staleness_ms"))
+    return all(columns) and any(inferences.delay_ms)
 
 
 def calls_of(record: Record, period_s: float | None) -> list[Call]:

@@ -10,10 +10,11 @@ from vla_bench.run.records.header import (
     Session,
     read_header,
 )
+from vla_bench.run.records.inferences import Inferences, latencies_ms, together
 from vla_bench.run.records.lines import decode, encode
 from vla_bench.run.records.parquet import Compaction, compact, read_compaction
-from vla_bench.run.records.reader import Run, done_keys, read_run
-from vla_bench.run.records.schema import SCHEMA_VERSION, ErrorInfo, Inferences, Record
+from vla_bench.run.records.reader import Run, done_keys, garbage_kept, read_run
+from vla_bench.run.records.schema import SCHEMA_VERSION, ErrorInfo, Record
 from vla_bench.run.records.tail import last_record
 from vla_bench.run.records.writer import RecordWriter, open_run
 
@@ -35,10 +36,13 @@ __all__ = [
     "decode",
     "done_keys",
     "encode",
+    "garbage_kept",
     "incomparable",
     "last_record",
+    "latencies_ms",
     "open_run",
     "read_compaction",
     "read_header",
     "read_run",
+    "together",
 ]

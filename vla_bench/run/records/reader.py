@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from vla_bench.run.records.files import Line, LineFile, Part, begins_with, recor
 from vla_bench.run.records.header import HEADER_FILE, RunHeader, read_header
 from vla_bench.run.records.parquet import EPISODES, Compacted, opened
 from vla_bench.run.records.schema import Record
+from vla_bench.types import Arm
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ def read_run(folder: str | Path) -> Run:
     """
     folder = Path(folder)
     header = read_header(folder)
-    with _garbage_kept(), opened(folder) as compacted:
+    with garbage_kept(), opened(folder) as compacted:
         return _read(folder, header, compacted)
 
 
@@ -82,7 +85,7 @@ def chosen(records: Iterable[Record]) -> tuple[Record, ...]:
     by_key: dict[str, Record] = {}
     for record in records:
         kept = by_key.setdefault(record.key, record)
-        if supersedes(record.status, kept.status):
+        if kept is not record and supersedes(record.status, kept.status):
             by_key[record.key] = record
     return tuple(sorted(by_key.values(), key=_order))
 
@@ -108,7 +111,7 @@ def _lines(
     """All records in the order of files and lines, whichever way they are read."""
     usable = _usable(folder, header, compacted)
     known = compacted.lines() if compacted and usable else iter(())
-    groups = itertools.groupby(known, key=lambda line: line.file)
+    groups = itertools.groupby(known, key=attrgetter("file"))
     group = next(groups, None)
     for path in record_files(folder):
         while group is not None and group[0] < path.name:  # a file that is gone
@@ -123,8 +126,8 @@ def _lines(
 
 
 @contextlib.contextmanager
-def _garbage_kept() -> Iterator[None]:
-    """No garbage collection: records hold no cycles, and looking for some takes a quarter of the time."""
+def garbage_kept() -> Iterator[None]:
+    """No garbage collection: records hold no cycles, and looking for some takes much of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -136,4 +139,10 @@ def _garbage_kept() -> Iterator[None]:
 
 def _order(record: Record) -> tuple[Any, ...]:
     start = record.seed if record.init_state is None else record.init_state
-    return (record.suite, record.task_index, record.stem, record.variation, start, record.arm.key)
+    arm = _arm_key(record.policy, record.precision, record.pacing, record.latency, record.chunk_executed)
+    return (record.suite, record.task_index, record.stem, record.variation, start, arm)
+
+
+@functools.lru_cache
+def _arm_key(*arm: Any) -> str:
+    return Arm(*arm).key

@@ -2,62 +2,16 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Annotated, Any, Literal
-
-import numpy as np
-from pydantic import GetPydanticSchema
+import functools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from vla_bench.errors import VlaBenchError
-from vla_bench.types import Arm, Array, Episode, Task, TaskAxis
+from vla_bench.run.records.inferences import NO_INFERENCES, Inferences
+from vla_bench.types import Arm, Episode, Task, TaskAxis
 
 SCHEMA_VERSION = 1
-
-# Numbers in a line of JSON, packed in memory: a run has millions of them.
-Column = Annotated[Sequence[float], GetPydanticSchema(lambda _, handler: handler(list[float]))]
-
-
-@dataclass(frozen=True, slots=True)
-class Inferences:
-    """What each inference of an episode took: columns with one entry a call, empty where not measured.
-
-    Attributes:
-        preprocess_ms, inference_ms, postprocess_ms: Phases of computing, as the policy measured them.
-        delay_ms: What the inference took on the virtual clock.
-        observed_ms: When its observation was made, in simulated time since the policy's clock began.
-        observation_age_ms: Age of the observation when its first action was applied, in simulated time.
-        staleness_ms: How long the robot had no fresh command before it, in simulated time.
-    """
-
-    preprocess_ms: Column = ()
-    inference_ms: Column = ()
-    postprocess_ms: Column = ()
-    delay_ms: Column = ()
-    observed_ms: Column = ()
-    observation_age_ms: Column = ()
-    staleness_ms: Column = ()
-
-    def __post_init__(self) -> None:
-        lengths: set[int] = set()
-        for name in _COLUMNS:
-            column = getattr(self, name)
-            if len(column):
-                lengths.add(len(column))
-            if not isinstance(column, array):
-                object.__setattr__(self, name, array("d", column) if len(column) else ())
-        if len(lengths) > 1:
-            raise ValueError(f"columns of one episode's inferences have lengths {sorted(lengths)}")
-
-    def latencies_ms(self) -> Array:
-        """Total of the measured phases of each call."""
-        phases = (self.preprocess_ms, self.inference_ms, self.postprocess_ms)
-        measured = [np.asarray(phase) for phase in phases if phase]
-        return sum(measured[1:], measured[0]) if measured else np.zeros(0)
-
-
-_COLUMNS = tuple(column.name for column in fields(Inferences))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +93,7 @@ class Record:
     fingerprint: str | None = None
     worker: str
     started_at: str
-    inferences: Inferences = Inferences()
+    inferences: Inferences = NO_INFERENCES
 
     def __post_init__(self) -> None:
         if (self.seed is None) == (self.init_state is None):
@@ -170,12 +124,18 @@ class Record:
     @property
     def arm(self) -> Arm:
         """What acted."""
-        return Arm(self.policy, self.precision, self.pacing, self.latency, self.chunk_executed)
+        return _arm(self.policy, self.precision, self.pacing, self.latency, self.chunk_executed)
 
     @property
     def episode(self) -> Episode:
         """The initial state; equal episodes of different arms are a pair."""
         return Episode(self.task_id, self.variation, self.seed, self.init_state)
+
+
+@functools.lru_cache
+def _arm(policy: str, precision: str, pacing: str, latency: str, chunk_executed: int | None) -> Arm:
+    """An arm that many records share."""
+    return Arm(policy, precision, pacing, latency, chunk_executed)
 
 
 def check_schema(table: Any, what: str) -> None:
