@@ -1,6 +1,8 @@
 import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,6 +124,16 @@ REFUSED = {
     "nothing": (["run", "--policy", "noop"], "it names no suite and no task"),
     "no policy": (["run", "--suite", "bridge_base"], "it names no policy"),
     "folder": (["report", "/nonexistent"], "/nonexistent is not a results folder: it holds no run.json"),
+    "tracker": (["run", *STUDY, "--track", "wandbb"], "unknown tracker 'wandbb'; did you mean 'wandb'"),
+    "no Ray": (
+        ["run", *STUDY, "--executor", "ray", "--address", "127.0.0.1:1"],
+        "no Ray cluster answers at 127.0.0.1:1",
+    ),
+    "workers": (["run", *STUDY, "--workers", "100000"], "100000 workers need about 35000.0 GB of memory"),
+    "no folder": (
+        ["run", *STUDY, "--out", "/dev/null/run"],
+        "/dev/null/run cannot hold results: Not a directory",
+    ),
     "tasks": (["--tasks-dir", "/nonexistent", "list"], "/nonexistent, which is not a folder"),
     "bench": (["bench", "sim", "--task", "bridge_base/none"], "unknown task 'bridge_base/none'"),
 }
@@ -210,6 +222,95 @@ def test_the_folder_of_another_study_is_refused(call, finished):
     assert "holds results of another study" in err
     assert "choose another --out" in err
     assert {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()} == before
+
+
+FOREIGN = {
+    "newer schema": (
+        lambda text: text.replace('"schema_version": 1', '"schema_version": 2'),
+        "run.json has schema version 2, this vla-bench reads 1; update vla-bench to read it",
+    ),
+    "older schema": (
+        lambda text: text.replace('"schema_version": 1', '"schema_version": 0'),
+        "run.json has schema version 0, this vla-bench reads 1; run again",
+    ),
+    "no schema": (lambda text: "[]", "run.json has schema version None, this vla-bench reads 1; run again"),
+    "damaged": (lambda text: text[:50], "run.json: cannot be read: "),
+    "changed suite": (
+        lambda text: re.sub(r'"plan_hash": "[^"]*"', '"plan_hash": "0"', text),
+        "holds results of this study with other tasks, budgets or lengths: a suite changed since",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_a_folder_that_cannot_be_continued_is_refused_before_policies_and_nothing_is_overwritten(
+    call, finished, tmp_path, case
+):
+    change, message = FOREIGN[case]
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    (folder / "run.json").write_text(change((folder / "run.json").read_text()))
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    code, out, err = call("run", *SMALL, "--out", folder)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_a_study_whose_file_changed_after_its_run_began_is_refused_in_its_folder(call, tmp_path):
+    study, folder = tmp_path / "mine.toml", tmp_path / "run"
+    text = f'tasks = ["{BRIDGE}"]\npolicies = ["noop"]\nepisodes = 1\nbudget = {{ steps = 1 }}\n'
+    study.write_text(text)
+    assert call("run", study, "--out", folder)[0] == 0
+    study.write_text(text.replace("steps = 1", "steps = 2"))
+    code, _, err = call("run", study, "--out", folder)
+    assert code == 2
+    assert "its file or its flags changed since); nothing was changed; choose another --out" in err
+    assert err.count("\n") == 1
+    assert len(read_run(folder).records) == 1
+
+
+FRAGILE = """
+import pathlib
+import numpy as np
+from vla_bench.policy.base import PolicySpec
+from vla_bench.types import ActionChunk
+
+class Made:
+    spec = PolicySpec()
+    def __init__(self, card, precision): self.episodes = 0
+    def reset(self, instruction, seed): self.episodes += 1
+    def act(self, observations):
+        if self.episodes == 2 and not pathlib.Path({healed!r}).exists():
+            raise OSError("the server is gone")
+        return ActionChunk(np.zeros((1, 7)))
+"""
+
+
+def test_errors_have_a_status_of_their_own_and_the_same_command_runs_them_again(tmp_path):
+    healed, folder = tmp_path / "healed", tmp_path / "run"
+    write_policy(tmp_path / "policies", "fragile", FRAGILE.format(healed=str(healed)))
+    env = environment(tmp_path / "policies", **{catalog.POLICIES_DIR_VARIABLE: tmp_path / "policies"})
+    arguments = [
+        "run",
+        "--task",
+        BRIDGE,
+        "--policy",
+        "noop,fragile",
+        "--episodes",
+        "2",
+        "--budget",
+        "steps:2",
+    ]
+    ended = vla_bench(*arguments, "--out", folder, env=env)
+    assert ended.returncode == 3, ended.stderr
+    assert "1 errors; the same command runs those with errors again" in ended.stderr
+    healed.touch()
+    again = vla_bench(*arguments, "--out", folder, "--quiet", env=env)
+    assert (again.returncode, again.stdout) == (0, "")
+    assert again.stderr == f"{folder}: 4 of 4 episodes are recorded; 0 succeeded, 4 failed, 0 errors\n"
+    assert {record.status for record in read_run(folder).records} == {"failure"}
 
 
 def interrupted(folder, how, after=3):

@@ -67,6 +67,16 @@ BatchWait = Annotated[
     float, typer.Option(min=0, help="Seconds that a request waits for others, to be answered with them.")
 ]
 
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print what went wrong, and the last line.")]
+Plain = Annotated[
+    bool, typer.Option("--plain", help="Lines for a log, as where standard error is no terminal.")
+]
+Track = Annotated[
+    list[str] | None, typer.Option("--track", help="Also tell trackers: wandb, trackio, mlflow.")
+]
+# Exit statuses of a run: 0 all is well, 2 refused (see cli.main), and these.
+SOME_ERRORS, STOPPED = 3, 130
+
 
 @app.command()
 def plan(
@@ -104,24 +114,38 @@ def run(
     executor: ExecutorName = None, workers: Workers = "1", batch: Batch = 8, exact: Exact = False,
     batch_wait: BatchWait = 0.01,
     patience: Patience = 600.0, address: RayAddress = None, slurm: SlurmOptions = None,
+    quiet: Quiet = False, plain: Plain = False, track: Track = None,
 ) -> None:  # fmt: skip
-    """Run a study, or continue it; the same command again runs what is missing."""
+    """Run a study, or continue it; the same command again runs what is missing.
+
+    Ends with status 0 if all is well, 2 if it is refused, 3 if episodes ended in errors (the same command
+    runs them again), 130 if it was stopped by Ctrl-C (the same command continues).
+    """
     from vla_bench.run.display import run_with_progress
     from vla_bench.run.executors import Means
     from vla_bench.run.plan import make_plan
+    from vla_bench.run.trackers import make_tracker
 
     made = make_plan(_study(locals()))
     means = Means(1, 1 if exact else batch, patience, address, _slurm_options(slurm), batch_wait_s=batch_wait)
-    _print_left_out(made.study)
+    if not quiet:
+        _print_left_out(made.study)
     folder = out or Path("results") / made.study.folder_name
-    finished = run_with_progress(made, folder, sys.argv, _executor(executor, workers, means))
-    if finished:
+    view = "quiet" if quiet else "plain" if plain else None
+    trackers = [make_tracker(name) for name in words(track)]
+    ended = run_with_progress(
+        made, folder, sys.argv, _executor(executor, workers, means), view=view, trackers=trackers
+    )
+    if ended.finished:
         from vla_bench.run.records import compact
 
         compact(folder)
-    print(f"vla-bench report {folder}")
-    if not finished:
-        raise typer.Exit(130)
+    if not quiet:
+        print(f"vla-bench report {folder}")
+    if not ended.finished:
+        raise typer.Exit(STOPPED)
+    if ended.errors:
+        raise typer.Exit(SOME_ERRORS)
 
 
 def _executor(name: str | None, workers: str, means: Means) -> Executor | Undecided:
