@@ -80,7 +80,7 @@ class Cell:
 
 
 # What makes an arm and an episode, without making them: records are many.
-_ARM = attrgetter(*(column.name for column in fields(Arm)))
+_ARM: Callable[[Record | Arm], Any] = attrgetter(*(column.name for column in fields(Arm)))
 _START = attrgetter(*(column.name for column in fields(Episode)))
 
 
@@ -88,6 +88,14 @@ def arms_of(run: Run) -> tuple[Arm, ...]:
     """The arms of a run: those of the study, in its order, then others that there are records of."""
     recorded = dict.fromkeys(map(_ARM, run.records))
     return tuple(dict.fromkeys([*run.header.arms, *(Arm(*arm) for arm in recorded)]))
+
+
+def arms_on(run: Run, suite: str, arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """Those of some arms that take part on a suite: where a study limits arms to suites, those that ran."""
+    if not any(table.get("suites") for table in run.header.study.get("arm", ())):
+        return tuple(arms)
+    recorded = {_ARM(record) for record in run.records if record.suite == suite}
+    return tuple(arm for arm in arms if _ARM(arm) in recorded)
 
 
 def outcomes(records: Iterable[Record], arms: Sequence[Arm]) -> dict[Arm, Outcomes]:

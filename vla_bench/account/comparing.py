@@ -51,7 +51,7 @@ def compare(
     header = tuple(_header(names, runs, against, merged))
     title = f"Comparison of {', '.join(names)}"
     files = write_documents(out, title, header, made) if out else []
-    return Report(title, out, header, made, tuple(files))
+    return Report(title, out, header, made, merged, tuple(files))
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -147,6 +147,9 @@ def _header(names: Sequence[str], runs: Sequence[Run], against: Sequence[str], m
     if len(levels) > 1:
         told = " and ".join(f"{100 * level:g} %" for level in sorted(levels))
         yield f"The studies ask for {told} confidence; that of {names[0]} is used."
+    if len({str(run.header.study.get("crossed")) for run in runs}) > 1:
+        told = f"that of {names[0]} is used" if merged.header.study.get("crossed") else "none is used"
+        yield f"The studies cross weights and latencies differently ([crossed]); {told}."
     yield from _budgets(merged.records)
     yield from _pairing(names, runs)
     yield from error_lines(merged.records)

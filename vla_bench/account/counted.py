@@ -19,7 +19,7 @@ class Place:
 
     Attributes:
         variation: "" is the unvaried suite.
-        outcomes: What each arm's records came to.
+        outcomes: What the records of each arm that is run on the suite came to.
         cells: One an arm.
         tasks: The same by task, in the order of the suite; a task's certificate stands below its arms.
         pairs: Every two arms.
@@ -70,7 +70,8 @@ class Counted:
     def records(self, arm: Arm, *, varied: bool = True) -> list[Record]:
         """The records of an arm that count, also those under variations or not."""
         places = self.places if varied else self.unvaried
-        return [record for place in places for record in place.outcomes[arm].counted.values()]
+        own = (place.outcomes.get(arm) for place in places)
+        return [record for outcomes in own if outcomes for record in outcomes.counted.values()]
 
 
 def count(run: Run) -> Counted:
@@ -86,11 +87,12 @@ def count(run: Run) -> Counted:
     boards: list[Board] = []
     for suite, variations in _by_place(run).items():
         outcomes: dict[str, dict[str, dict[Arm, Outcomes]]] = {}
+        own = of.arms_on(run, suite, arms)
         for variation, records in variations.items():
-            found = of.outcomes(records, arms)
+            found = of.outcomes(records, own)
             outcomes[variation] = of.by_task(found)
             places.append(_place(run, suite, variation, found, outcomes[variation], confidence, weights))
-        boards.append(make_board(suite, arms, outcomes, run.header.certificates))
+        boards.append(make_board(suite, own, outcomes, run.header.certificates))
     return Counted(run.header, arms, confidence, tuple(places), tuple(boards))
 
 

@@ -14,7 +14,7 @@ from vla_bench.account.documents import write_documents
 from vla_bench.account.figures import Figure
 from vla_bench.account.provenance import header_lines
 from vla_bench.account.tables import Table
-from vla_bench.run.records import read_run
+from vla_bench.run.records import Run, garbage_kept, read_run
 
 _TERMINAL_ROWS = 150  # together; tables for which no room is left are only named
 
@@ -28,12 +28,14 @@ class Report:
         folder: Where it was written; None if nothing was.
         header: Sentences on where the records come from and what is wrong with them.
         files: What was written.
+        run: What it is of.
     """
 
     title: str
     folder: Path | None
     header: tuple[str, ...]
     made: Assembled
+    run: Run
     files: tuple[Path, ...] = ()
 
     @property
@@ -81,8 +83,9 @@ def write_report(folder: str | Path) -> Report:
     Raises:
         VlaBenchError: The folder holds no run that can be read, or cannot be written.
     """
-    run = read_run(folder)
-    header, made = tuple(header_lines(run)), assemble(run)
+    with garbage_kept():
+        run = read_run(folder)
+        header, made = tuple(header_lines(run)), assemble(run)
     title = f"Results of {run.header.study_name}"
     files = write_documents(run.folder, title, header, made)
-    return Report(title, run.folder, header, made, tuple(files))
+    return Report(title, run.folder, header, made, run, tuple(files))

@@ -124,7 +124,8 @@ def uneven_axes(boards: Sequence[Board]) -> list[str]:
 class Drop:
     """An arm under a variation, compared with itself on the same episodes unvaried.
 
-    `p_holm` is adjusted for all variations of the arm on the suite.
+    `p_holm` is adjusted for all variations of the arm on the suite; `errors` are its episodes, varied or not,
+    that ended in one.
     """
 
     place: str
@@ -132,6 +133,7 @@ class Drop:
     result: PairedDifference | None
     interval: Interval | None
     p_holm: float | None
+    errors: int = 0
 
 
 def drops(boards: Sequence[Board], confidence: float) -> list[Drop]:
@@ -143,7 +145,10 @@ def drops(boards: Sequence[Board], confidence: float) -> list[Drop]:
         compared = {arm: _against_unvaried(board, arm, variations, confidence) for arm in board.arms}
         for variation in variations if "" in board.counts else ():
             place = _named(variation, board, boards)
-            found += [Drop(place, arm, *compared[arm][variation]) for arm in board.arms]
+            tasks = board.tasks([variation])
+            for arm in board.arms:
+                errors = sum(board.total(arm, name, tasks).errors for name in ("", variation))
+                found.append(Drop(place, arm, *compared[arm][variation], errors))
     return found
 
 

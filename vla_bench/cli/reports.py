@@ -28,14 +28,11 @@ def report(
     """Print the tables of a results folder and write them and the figures into it."""
     from vla_bench.account.page import write_page, write_single_file
     from vla_bench.account.report import write_report
-    from vla_bench.run.records import read_run
 
     made = write_report(folder)
     pages: list[Path] = []
-    if html or single_file:
-        run = read_run(folder)
-        pages += write_page(run, made) if html else ()
-        pages += [write_single_file(run, made)] if single_file else ()
+    pages += write_page(made.run, made) if html else ()
+    pages += [write_single_file(made.run, made)] if single_file else ()
     _print(made, as_json)
     if not as_json:
         for page in pages:

@@ -63,7 +63,7 @@ def undrawn(folder):
     """The page of a folder without figures, which take seconds to draw."""
     run = read_run(folder)
     made = dataclasses.replace(assemble(run), figures=())
-    write_page(run, Report("Results", folder, tuple(header_lines(run)), made))
+    write_page(run, Report("Results", folder, tuple(header_lines(run)), made, run))
     return folder / "index.html"
 
 

@@ -27,7 +27,7 @@ def undrawn(folder):
     """A run and its report without figures, which take seconds to draw, and without files."""
     run = read_run(folder)
     made = dataclasses.replace(assemble(run), figures=())
-    return run, Report("Results", folder, tuple(header_lines(run)), made)
+    return run, Report("Results", folder, tuple(header_lines(run)), made, run)
 
 
 def drawn(folder):

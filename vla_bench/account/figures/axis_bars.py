@@ -55,7 +55,7 @@ def _by_suite(boards: Sequence[Board]) -> Rollup:
     """One place whose columns are the suites."""
     totals = {
         arm: {board.suite: board.total(arm, "", board.axes) for board in boards if "" in board.counts}
-        for arm in (*(boards[0].arms if boards else ()), REFERENCE)
+        for arm in (*dict.fromkeys(arm for board in boards for arm in board.arms), REFERENCE)
     }
     lines = [Line("", arm, cells) for arm, cells in totals.items() if any(t.n for t in cells.values())]
     return Rollup(tuple(board.suite for board in boards if "" in board.counts), tuple(lines))

@@ -143,6 +143,7 @@ def drops(found: Sequence[Drop], confidence: float) -> Table:
             "with the same weight.",
             f"{MCNEMAR}; Holm's correction is over the variations of an arm on a suite; the interval is from "
             f"the bootstrap of episodes within tasks{constant_columns(arms, shown)}.",
+            *([marks_said()] if any(drop.errors for drop in found) else []),
         ),
         header=(
             "variation", *shown, "pairs", "only varied", "only unvaried", "difference",
@@ -151,17 +152,20 @@ def drops(found: Sequence[Drop], confidence: float) -> Table:
         rows=tuple(
             (
                 drop.place, *(ARM_COLUMNS[c](drop.arm) for c in shown),
-                *pair_texts(drop.result, drop.interval, drop.p_holm),
+                *pair_texts(drop.result, drop.interval, drop.p_holm, drop.errors),
             )
             for drop in found
         ),
         text_columns=1 + len(shown), bold=frozenset(),
         numbers_header=(
             "variation", *ARM_COLUMNS, "pairs", "only_varied", "only_unvaried", "difference", "low",
-            "high", "p", "p_holm",
+            "high", "p", "p_holm", "errors",
         ),
         numbers=tuple(
-            (drop.place, *arm_numbers(drop.arm), *pair_numbers(drop.result, drop.interval, drop.p_holm))
+            (
+                drop.place, *arm_numbers(drop.arm), *pair_numbers(drop.result, drop.interval, drop.p_holm),
+                drop.errors,
+            )
             for drop in found
         ),
     )  # fmt: skip

@@ -114,12 +114,12 @@ def _numbers(pair: Pair) -> tuple[Number, ...]:
 
 
 def pair_texts(
-    result: PairedDifference | None, interval: Interval | None, p_holm: float | None
+    result: PairedDifference | None, interval: Interval | None, p_holm: float | None, errors: int
 ) -> tuple[str, ...]:
     """Of a paired difference: pairs, successes of only one, difference in points, interval, p and p Holm."""
     if result is None or p_holm is None:
-        return ("0", *(UNDEFINED,) * 6)
-    counts = (str(result.n), str(result.first_only), str(result.second_only))
+        return (marked("0", errors), *(UNDEFINED,) * 6)
+    counts = (marked(str(result.n), errors), str(result.first_only), str(result.second_only))
     return (
         *counts, points(result.difference), points_interval(interval), p_text(result.p_value), p_text(p_holm)
     )  # fmt: skip
