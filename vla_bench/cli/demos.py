@@ -30,6 +30,7 @@ Cameras = Annotated[list[str] | None, typer.Option("--camera", help="Keep these 
 Lossless = Annotated[
     bool, typer.Option("--lossless", help="Store pictures without loss: 2 to 5 times as large.")
 ]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that work side by side.")]
 
 
 @demos_app.callback(invoke_without_command=True)
@@ -43,8 +44,8 @@ def demos(
     noise: Annotated[
         list[str] | None,
         typer.Option(
-            help="Standard deviations, comma-separated, of what is added to executed actions (1 is the "
-            "largest action); each episode draws one. The expert's own action is stored."
+            help="Shares of the motion, comma-separated: the standard deviation of what is added to it when "
+            "it is executed. Each episode draws one. The expert's own action is stored."
         ),
     ] = None,
     astray: Annotated[
@@ -53,7 +54,7 @@ def demos(
     ] = 0.0,
     image_px: ImagePx = None,
     camera: Cameras = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that play episodes.")] = 1,
+    workers: Workers = 1,
     out: Annotated[Path, typer.Option("--out", help="Folder of the data set.")] = Path("demos"),
     lossless: Lossless = False,
     as_json: AsJson = False,
@@ -100,6 +101,50 @@ def cache(
             decoded = Decoded(data, lambda done, total: bar(done))
             pictures = decoded.pictures(name, None if image_px is None else (image_px, image_px))
         print(f"{decoded.folder}: {name} {pictures.shape}, {pictures.nbytes / 1e6:.1f} MB")
+
+
+@demos_app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A LeRobot folder (v3), or LIBERO's HDF5 files.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the data set.")],
+    drop_noops: Annotated[
+        bool, typer.Option("--drop-noops", help="Leave out steps that neither move nor change the gripper.")
+    ] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Do each again in the simulator, and keep those that succeed.")
+    ] = False,
+    image_px: ImagePx = None,
+    camera: Cameras = None,
+    workers: Workers = 1,
+    lossless: Lossless = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write demonstrations anew as a LeRobot data set; the same command again continues.
+
+    With --drop-noops, --replay and --image-px 256 this is what OpenVLA did to LIBERO's demonstrations.
+    """
+    from vla_bench.learn.demonstrations import open_demonstrations
+    from vla_bench.learn.importing import Import, import_demonstrations, layout_of
+
+    data = open_demonstrations(source)
+    encoding = "lossless" if lossless else "film"
+    layout = layout_of(data, cameras=words(camera), image_px=image_px, encoding=encoding)
+    with _bar("demonstrations", len(data)) as (bar, say):
+        done: list[str] = []
+
+        def show(key: str, outcome: str) -> None:
+            done.append(key)
+            bar(len(done))
+            if outcome != "kept":
+                say(f"{key}: {outcome}")
+
+        job = Import(source, out, layout, drop_noops, replay)
+        outcomes = import_demonstrations(job, workers=workers, on_outcome=show)
+    kept = sum(outcome == "kept" for outcome in outcomes.values())
+    if as_json:
+        print(json.dumps({"folder": str(out), "kept": kept, "demonstrations": outcomes}, indent=2))
+    else:
+        print(f"{out}: kept {kept} of {len(outcomes)} demonstrations")
 
 
 def _record(
@@ -160,7 +205,7 @@ def _numbers(given: list[str]) -> tuple[float, ...]:
     try:
         return tuple(float(word) for word in given)
     except ValueError as error:
-        raise VlaBenchError(f"--noise takes numbers, for example 0,0.1,0.2; got {','.join(given)}") from error
+        raise VlaBenchError(f"--noise takes numbers, for example 0,0.2,0.4; got {','.join(given)}") from error
 
 
 def _tasks(suites: list[str], names: list[str], axes: list[str]) -> list[Task]:

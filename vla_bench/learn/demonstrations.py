@@ -17,7 +17,7 @@ import numpy as np
 from vla_bench.errors import ConventionError, DataError, MissingDataError
 from vla_bench.lerobot.conventions import DELTA_POSE, Orientation
 from vla_bench.policy.base import PolicySpec
-from vla_bench.types import Array, Image, Observation
+from vla_bench.types import Array, Episode, Image, Observation
 
 _ROWS: Mapping[Orientation, int] = {"upright": 1, "upside_down": -1, "mirrored": 1, "rotated": -1}
 _COLUMNS: Mapping[Orientation, int] = {"upright": 1, "upside_down": 1, "mirrored": -1, "rotated": -1}
@@ -49,6 +49,19 @@ class DataConventions:
         return {f"a{index}": 1.0 for index in range(self.action_size)}
 
 
+@dataclass(frozen=True, slots=True)
+class Deeds:
+    """Enough to do a demonstration again.
+
+    Attributes:
+        start: An episode of the `demo` namespace, or (1 + nq + nv,) time, positions and velocities of MuJoCo.
+        actions: (T, A) everything that was done from there on, after the scene had come to rest.
+    """
+
+    start: Episode | Array
+    actions: Array
+
+
 class Demonstration(Protocol):
     """One recorded episode of T actions."""
 
@@ -70,6 +83,15 @@ class Demonstration(Protocol):
     @property
     def actions(self) -> Array:
         """(T, A) as in `ActionChunk`, in the data set's action convention."""
+        ...
+
+    @property
+    def deeds(self) -> Deeds:
+        """What was done from where on.
+
+        Raises:
+            DataError: The data set does not say.
+        """
         ...
 
     def observations(self, cameras: Sequence[str] = ()) -> Iterator[Observation]:

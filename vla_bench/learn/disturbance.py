@@ -27,8 +27,8 @@ class Disturbance:
     """What happens in one episode.
 
     Attributes:
-        noise: Standard deviation of what is added to each of the six numbers of a motion, in units of the
-            action (0.05 m, 0.5 rad).
+        noise: Standard deviation of what is added to each number of a motion, as a share of the largest of
+            the three of its shift, or of its turn: wide where the arm travels, narrow where it must be exact.
         astray_after: Steps of the expert before the arm is led astray.
         astray: Steps of random actions; 0: the expert acts from the start on.
     """
@@ -60,7 +60,7 @@ class Disturbances:
 
     def __post_init__(self) -> None:
         if not self.noise or not all(0 <= level <= 1 for level in self.noise):
-            raise ConventionError(f"noise is a standard deviation in 0 … 1 of an action, got {self.noise}")
+            raise ConventionError(f"noise is a share of the motion in 0 … 1, got {list(self.noise)}")
         if not 0 <= self.astray <= 1:
             raise ConventionError(f"the chance of going astray lies in 0 … 1, got {self.astray:g}")
 
@@ -94,8 +94,10 @@ class Noise:
 
     def add(self, action: Array) -> Array:
         """(7,) what is executed instead of an action; the fingers do as they are told."""
-        motion = action[:6] + self._level * self._draws.standard_normal(6)
-        return np.concatenate([np.clip(motion, -1.0, 1.0), action[6:]])
+        motion = action[:6].reshape(2, 3)
+        spread = self._level * np.abs(motion).max(axis=1, keepdims=True)
+        noisy = motion + spread * self._draws.standard_normal((2, 3))
+        return np.concatenate([np.clip(noisy, -1.0, 1.0).ravel(), action[6:]])
 
 
 def astray_actions(disturbance: Disturbance, task: Task, episode: Episode) -> Array:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from vla_bench.errors import ConventionError, DataError
-from vla_bench.learn.demonstrations import DataConventions, upright
+from vla_bench.learn.demonstrations import DataConventions, Deeds, upright
 from vla_bench.lerobot.conventions import Declaration
 from vla_bench.lerobot.layout import (
     ACTION,
+    FACTS,
     IMAGES,
     INFO,
     KEY,
@@ -27,7 +28,7 @@ from vla_bench.lerobot.layout import (
 from vla_bench.lerobot.pictures import read_film
 from vla_bench.lerobot.state import STATE_NAMES, STATE_SIZE, proprio_of
 from vla_bench.lerobot.tables import read_columns, read_rows
-from vla_bench.types import Array, Image, Observation
+from vla_bench.types import Array, Episode, Image, Observation
 
 
 class LeRobotDemonstrations:
@@ -147,6 +148,20 @@ class LeRobotEpisode:
     def actions(self) -> Array:
         """(T, A) as they were recorded."""
         return np.stack(self.data.columns(self.row)[ACTION]).astype(np.float64)
+
+    @property
+    def deeds(self) -> Deeds:
+        """See `demonstrations.Demonstration`."""
+        seed, noise, astray = (self.row.get(FACTS + name) for name in ("seed", "noise", "astray_steps"))
+        if seed is None:
+            raise DataError(self.data.source, f"does not say how {self.key} began: it cannot be done again")
+        if noise or astray:
+            raise DataError(
+                self.data.source,
+                f"{self.key} was recorded with noise {noise:g} and {astray:g} steps astray: its actions are "
+                "not what was executed, and done again they lead elsewhere",
+            )
+        return Deeds(Episode(self.task_id, seed=int(seed)), self.actions)
 
     def observations(self, cameras: Sequence[str] = ()) -> Iterator[Observation]:
         """Yield T observations; see `demonstrations.Demonstration`."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from vla_bench.catalog import words_of
 from vla_bench.errors import ConventionError, DataError, MissingCapabilityError
-from vla_bench.learn.demonstrations import DataConventions, upright
+from vla_bench.learn.demonstrations import DataConventions, Deeds, upright
 from vla_bench.lerobot.conventions import Orientation
 from vla_bench.lerobot.state import STATE_NAMES, proprio_of
 from vla_bench.types import Array, Observation
@@ -97,6 +97,16 @@ class LiberoEpisode:
     def key(self) -> str:
         """File and group."""
         return f"{self.file.stem}/{self.name}"
+
+    @property
+    def deeds(self) -> Deeds:
+        """See `demonstrations.Demonstration`; all stored actions, from the first state on."""
+        with opened(self.file) as data:
+            group = data[self.name]
+            if "states" not in group or len(group["states"]) == 0:
+                raise DataError(self.file, f"{self.name} has no states: it cannot be done again")
+            start = np.asarray(group["states"][0], dtype=np.float64)
+            return Deeds(start, np.asarray(group["actions"], dtype=np.float64))
 
     def observations(self, cameras: Sequence[str] = ()) -> Iterator[Observation]:
         """Yield T observations; see `demonstrations.Demonstration`."""

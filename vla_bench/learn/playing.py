@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import numpy as np
 from vla_bench import seeding
 from vla_bench.axes.simulation import VariedSimulation, build_simulation
 from vla_bench.errors import VlaBenchError
+from vla_bench.learn import intake
 from vla_bench.learn.disturbance import Disturbance, Disturbances, Noise, astray_actions
-from vla_bench.lerobot import spool
 from vla_bench.lerobot.draft import Draft
 from vla_bench.lerobot.layout import Layout
 from vla_bench.lerobot.spool import About
@@ -22,7 +21,6 @@ from vla_bench.policy.base import Policy
 from vla_bench.policy.cards import load_policy
 from vla_bench.types import Array, CameraView, Episode, Observation, Simulation, Task
 
-SPOOL = ".spool"
 # LIBERO's scenes come from numpy's old stream whatever the namespace: its demonstrations keep away from the
 # small seeds that evaluations count through.
 _LOWEST_SEED = 2**16
@@ -43,37 +41,55 @@ class Setup:
     disturbances: Disturbances
 
 
+class Simulations:
+    """Simulations of tasks, one after the other: that of the last task is kept. Close it at the end."""
+
+    def __init__(self) -> None:
+        self._last: VariedSimulation | None = None
+
+    @property
+    def current(self) -> VariedSimulation:
+        """The last one that was asked for."""
+        assert self._last is not None
+        return self._last
+
+    def of(self, task: Task) -> VariedSimulation:
+        """The simulation of a task, with seeds of the `demo` namespace."""
+        if self._last is None or self._last.task != task:
+            self.close()
+            self._last = build_simulation(task, namespace="demo")
+        return self._last
+
+    def close(self) -> None:
+        """Release memory and graphics."""
+        if self._last is not None:
+            self._last.close()
+            self._last = None
+
+
 class Player:
-    """Plays one episode after the other; keeps the scene of the last task. Close it at the end."""
+    """Plays one episode after the other; see `side_by_side.Maker`."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._expert: Policy = load_policy("expert")
-        self._simulation: VariedSimulation | None = None
+        self._simulations = Simulations()
 
-    def play(self, task: Task, episode: Episode) -> str:
+    def make(self, item: tuple[Task, Episode]) -> str:
         """Play an episode and return `kept`, `failed: …` or `error: …`; what is kept waits in the spool."""
-        target = waiting(self._setup.folder, episode.key)
-        if target.is_dir():  # by a recording that was killed before it could take it in
+        task, episode = item
+        if intake.waiting(self._setup.folder, episode.key).is_dir():  # by a recording that was killed
             return KEPT
         try:
-            return self._record(self._ready(task), episode, target)
+            return self._record(self._simulations.of(task), episode)
         except VlaBenchError as error:
             return f"error: {error}"
 
     def close(self) -> None:
         """Release memory and graphics."""
-        if self._simulation is not None:
-            self._simulation.close()
-            self._simulation = None
+        self._simulations.close()
 
-    def _ready(self, task: Task) -> VariedSimulation:
-        if self._simulation is None or self._simulation.task != task:
-            self.close()
-            self._simulation = build_simulation(task, namespace="demo")
-        return self._simulation
-
-    def _record(self, simulation: Simulation, episode: Episode, target: Path) -> str:
+    def _record(self, simulation: Simulation, episode: Episode) -> str:
         task, disturbance = simulation.task, self._setup.disturbances.draw(simulation.task, episode)
         simulation.reset(episode)
         instruction = simulation.observe().instruction
@@ -86,7 +102,7 @@ class Player:
                 return "failed: the goal held before the expert took over"
         facts = {"seed": float(episode.seed or 0), **disturbance.facts}
         about = About(episode.key, task.suite, task.id, instruction, facts)
-        with spool.begin(target, self._setup.layout, about) as draft:
+        with intake.draft(self._setup.folder, self._setup.layout, about) as draft:
             if not self._play(simulation, noise, draft):
                 return f"failed: {task.budget} over"
             draft.keep(episode.key, task.id, instruction)
@@ -122,11 +138,6 @@ class Player:
 def demo_episode(task: Task, index: int) -> Episode:
     """Episode `index` of a task's demonstrations."""
     return Episode(task.id, seed=int(seeding.generator("demo", task.id, index).integers(_LOWEST_SEED, 2**32)))
-
-
-def waiting(folder: Path, key: str) -> Path:
-    """Where an episode of a data set waits until it is taken in."""
-    return folder / SPOOL / hashlib.sha256(key.encode()).hexdigest()[:24]
 
 
 def settle(simulation: Simulation) -> None:

@@ -7,28 +7,22 @@ set as soon as those before it are done; a recording that was killed loses only 
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vla_bench import catalog
 from vla_bench.errors import ConventionError
 from vla_bench.learn import held_out
-from vla_bench.learn.action_statistics import write_statistics
 from vla_bench.learn.disturbance import UNDISTURBED, Disturbances
-from vla_bench.learn.playing import SPOOL, Setup, demo_episode, waiting
-from vla_bench.learn.samples import Samples
-from vla_bench.learn.side_by_side import play_all
+from vla_bench.learn.intake import describe, take_in
+from vla_bench.learn.playing import Player, Setup, demo_episode
+from vla_bench.learn.side_by_side import make_all
 from vla_bench.lerobot.layout import Layout
-from vla_bench.lerobot.spool import Spooled
-from vla_bench.lerobot.writer import KEPT, Recording
+from vla_bench.lerobot.writer import Recording
 from vla_bench.types import Episode, Task
-
-# Taking in rewrites what the data set says of all its episodes: at most this share of the time goes there.
-_TAKING_IN = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,26 +73,23 @@ def record(
     }
     with Recording(folder, layout, stamp) as recording:
         held_out.write(folder)
-        intake = _Intake(recording)
         wanted = [(task, demo_episode(task, index)) for task in tasks for index in episodes]
         old = [episode for _, episode in wanted if episode.key in recording.tried]
         new = [(task, episode) for task, episode in wanted if episode.key not in recording.tried]
         for episode in old:
             attempts.append(Attempt(episode, recording.tried[episode.key], is_new=False))
             on_attempt(attempts[-1])
-        outcomes = play_all(Setup(folder, layout, disturbances), new, workers)
-        try:
-            for (_, episode), outcome in zip(new, outcomes, strict=True):
-                intake.add(episode.key, outcome)
-                attempts.append(Attempt(episode, outcome, is_new=True))
-                on_attempt(attempts[-1])
-        finally:
-            outcomes.close()
-            intake.close()
+        begin = partial(Player, Setup(folder, layout, disturbances))
+        episode_of = {episode.key: episode for _, episode in new}
+
+        def tell(key: str, outcome: str) -> None:
+            attempts.append(Attempt(episode_of[key], outcome, is_new=True))
+            on_attempt(attempts[-1])
+
+        take_in(recording, list(episode_of), make_all(begin, new, workers), tell)
         kept = len(recording)
     if kept:
-        statistics = Samples(folder, cameras=()).statistics
-        write_statistics(folder, {"+".join(sorted({task.suite for task in tasks})): statistics})
+        describe(folder, "+".join(sorted({task.suite for task in tasks})))
     return attempts
 
 
@@ -138,43 +129,3 @@ def made_with(tasks: Sequence[Task]) -> dict[str, Any]:
         # pictures of stand-ins are not LIBERO's: nothing that was trained on them can be scored on it
         found["libero_standins"] = len(libero_status(catalog.libero_root()).standins)
     return found
-
-
-class _Intake:
-    """Takes what waits into a data set, in the order in which it is told of it."""
-
-    def __init__(self, recording: Recording) -> None:
-        self._recording = recording
-        self._told: list[tuple[str, str]] = []
-        self._due = time.monotonic()
-        for key in recording.tried:  # taken in, but left where it waited, by a recording that was killed
-            shutil.rmtree(waiting(recording.folder, key), ignore_errors=True)
-
-    def add(self, key: str, outcome: str) -> None:
-        """An episode has been played; those that were kept wait in the spool."""
-        self._told.append((key, outcome))
-        if time.monotonic() >= self._due:
-            began = time.monotonic()
-            self._take_in()
-            self._due = time.monotonic() + (time.monotonic() - began) * (1 / _TAKING_IN - 1)
-
-    def close(self) -> None:
-        """Take in what is left, and remove the spool where nothing waits in it."""
-        self._take_in()
-        place = self._recording.folder / SPOOL
-        for left in place.glob(".*"):
-            shutil.rmtree(left, ignore_errors=True)
-        if place.is_dir() and not any(place.iterdir()):
-            place.rmdir()
-
-    def _take_in(self) -> None:
-        told, self._told = self._told, []
-        rooms = [waiting(self._recording.folder, key) for key, outcome in told if outcome == KEPT]
-        whole = [Spooled(room) for room in rooms]
-        failed = {key: outcome for key, outcome in told if outcome.startswith("failed")}
-        if not whole and not failed:
-            return
-        self._recording.note_all(failed)
-        self._recording.add_all((e.about.key, e.about.task_id, e.about.instruction, e) for e in whole)
-        for room in rooms:
-            shutil.rmtree(room)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_bench.errors import ConventionError, DataError
+from vla_bench.learn import held_out
 from vla_bench.learn.action_statistics import statistics_of
 from vla_bench.learn.decoded import Decoded, Progress
 from vla_bench.learn.demonstrations import open_demonstrations
@@ -64,7 +65,7 @@ class Samples:
         instructions, task_ids, keys: Of each episode.
 
     Raises:
-        MissingDataError, DataError: There is no complete data set.
+        MissingDataError, DataError: There is no complete data set, or it shows what is held out.
         ConventionError: It lacks a camera, or the sizes make no sense.
     """
 
@@ -87,6 +88,7 @@ class Samples:
             raise DataError(folder, "holds actions that are not finite numbers")
         self.actions, self.proprio = numbers.actions, numbers.proprio
         self.instructions, self.task_ids, self.keys = numbers.instructions, numbers.task_ids, numbers.keys
+        held_out.check(folder, self.task_ids)
         self.episode = np.repeat(np.arange(len(numbers.lengths)), numbers.lengths)
         ends = np.cumsum(numbers.lengths)
         self.step = np.arange(len(self.actions)) - (ends - numbers.lengths)[self.episode]

@@ -1,24 +1,40 @@
-"""Episodes played by several processes, their outcomes in the order that was asked for."""
+"""Episodes made by several processes, their outcomes in the order that was asked for."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
+from typing import Any, Protocol, TypeVar
 
 from vla_bench.errors import ConventionError, VlaBenchError
-from vla_bench.learn.playing import Player, Setup
 from vla_bench.spawning import leave_signals_to_main, one_thread_each
-from vla_bench.types import Episode, Task
 
-Wanted = tuple[Task, Episode]
-_player: Player | None = None  # of this process, where it is a worker
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Item = TypeVar("Item")
 
 
-def play_all(setup: Setup, wanted: Sequence[Wanted], workers: int) -> Generator[str]:
-    """Play episodes and yield what became of each, in order; closing it ends those that are being played.
+class Maker(Protocol[Item_contra]):
+    """Makes one episode after the other; what is kept waits in the spool of a data set."""
+
+    def make(self, item: Item_contra) -> str:
+        """Make the episode of an item and return its outcome."""
+        ...
+
+    def close(self) -> None:
+        """Release what it holds."""
+        ...
+
+
+def make_all(begin: Callable[[], Maker[Item]], items: Sequence[Item], workers: int) -> Generator[str]:
+    """Make episodes and yield what became of each, in order; closing it waits for those that are being made.
+
+    Args:
+        begin: Called in each process; can be pickled.
+        items: Can be pickled.
+        workers: How many processes.
 
     Raises:
         ConventionError: There is no worker.
@@ -26,24 +42,20 @@ def play_all(setup: Setup, wanted: Sequence[Wanted], workers: int) -> Generator[
     """
     if workers < 1:
         raise ConventionError(f"recording needs at least one worker, got {workers}")
-    play = _play_here if workers == 1 or len(wanted) < 2 else _play_elsewhere
-    return play(setup, wanted, min(workers, len(wanted)))
+    if workers == 1 or len(items) < 2:
+        with closing(begin()) as maker:
+            yield from map(maker.make, items)
+    else:
+        yield from _make_elsewhere(begin, items, min(workers, len(items)))
 
 
-def _play_here(setup: Setup, wanted: Sequence[Wanted], _: int) -> Generator[str]:
-    with closing(Player(setup)) as player:
-        for task, episode in wanted:
-            yield player.play(task, episode)
-
-
-def _play_elsewhere(setup: Setup, wanted: Sequence[Wanted], workers: int) -> Generator[str]:
+def _make_elsewhere(begin: Callable[[], Maker[Any]], items: Sequence[Any], workers: int) -> Generator[str]:
     one_thread_each()
     # spawned: a process that was forked would share an OpenGL context that does not survive it
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(setup,)
-    )
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(begin,))
     try:
-        for future in [pool.submit(_play, task, episode) for task, episode in wanted]:
+        for future in [pool.submit(_make, item) for item in items]:
             yield future.result()
     except BrokenProcessPool as error:
         raise VlaBenchError(
@@ -54,12 +66,15 @@ def _play_elsewhere(setup: Setup, wanted: Sequence[Wanted], workers: int) -> Gen
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin(setup: Setup) -> None:
-    global _player
+_maker: Maker[Any] | None = None  # of this process, where it is a worker
+
+
+def _begin(begin: Callable[[], Maker[Any]]) -> None:
+    global _maker
     leave_signals_to_main()
-    _player = Player(setup)
+    _maker = begin()
 
 
-def _play(task: Task, episode: Episode) -> str:
-    assert _player is not None
-    return _player.play(task, episode)
+def _make(item: Any) -> str:
+    assert _maker is not None
+    return _maker.make(item)
