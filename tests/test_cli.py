@@ -192,8 +192,9 @@ def test_plan_run_report(call, finished):
     assert code == 0
     assert "0/2" in out
     assert BRIDGE in out
-    written = [line.removeprefix("written: ") for line in out.splitlines() if line.startswith("written: ")]
-    assert {name.rsplit(".", 1)[1] for name in written} == {"md", "csv", "tex"}
+    (told,) = [line for line in out.splitlines() if line.startswith(f"written to {finished}: ")]
+    assert all(name in told for name in ("report.md", "report.tex", "tables/", "figures/"))
+    assert {path.suffix for path in (finished / "tables").iterdir()} == {".md", ".csv", ".tex"}
 
 
 def test_two_runs_differ_in_nothing_but_the_clock(finished, tmp_path):

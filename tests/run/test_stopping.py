@@ -210,3 +210,14 @@ def test_a_study_that_never_stops_is_the_study_that_it_was_before_there_was_a_ch
     assert plain.hash == "17d2954ce70c38f110270a52a6eb700911e58d0b438f894cb94fc92e093f3f4f"
     assert plain.hash == load_study(**keys, statistics={"confidence": 0.9, "stop": "never"}).hash
     assert plain.hash != load_study(**keys, statistics={"confidence": 0.9, "stop": "decided"}).hash
+
+
+def test_records_that_nothing_needed_are_surplus():
+    outcome_of = statuses((1.0, 0.0, 0.0))
+    stopping, ran = run_in_turn(plan(policies=POLICIES[:2]), outcome_of)
+    assert stopping.surplus == ()
+    late = next(item for item in stopping._items.values() if stopping.not_needed(item))
+    stopping.saw(record(late, "failure"))
+    assert stopping.surplus == (late.key,)
+    assert len(stopping.decisions) == 1
+    assert late.key not in {item.key for item in ran}

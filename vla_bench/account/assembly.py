@@ -17,12 +17,13 @@ from vla_bench.account.figures import (
     timeline,
     tradeoffs,
 )
-from vla_bench.account.tables import Table, axes, differences, pace, published, rates, references
+from vla_bench.account.tables import Table, axes, decided, differences, pace, published, rates, references
 from vla_bench.run.records import Run, garbage_kept
 
 # Each makes those of which a run has something, in the order of the report.
 TABLES: tuple[Callable[[Counted], Iterable[Table]], ...] = (
     rates.by_suite,
+    decided.tables,
     crossed.tables,
     latency_curves.tables,
     references.tables,

@@ -12,7 +12,7 @@ from vla_bench.account.documents import write_documents
 from vla_bench.account.provenance import error_lines, origin_lines
 from vla_bench.account.report import Report
 from vla_bench.errors import VlaBenchError
-from vla_bench.run.records import Record, Run, Session, incomparable, read_run
+from vla_bench.run.records import Decided, Record, Run, Session, incomparable, read_run
 from vla_bench.types import Arm, Episode
 
 
@@ -85,10 +85,18 @@ def _labelled(run: Run, name: str) -> Run:
         }
         return session.model_copy(update=changes)
 
+    def arm_of(arm: Arm) -> Arm:
+        return dataclasses.replace(arm, policy=called(arm.policy))
+
+    def decided_of(one: Decided) -> Decided:
+        return one.model_copy(update={"better": arm_of(one.better), "worse": arm_of(one.worse)})
+
     changes = {
-        "arms": tuple(dataclasses.replace(arm, policy=called(arm.policy)) for arm in run.header.arms),
+        "arms": tuple(map(arm_of, run.header.arms)),
         "references": {called(policy): own for policy, own in run.header.references.items()},
         "sessions": tuple(map(session_of, run.header.sessions)),
+        "decided": tuple(map(decided_of, run.header.decided)),
+        "surplus": tuple(f"{name}: {key}" for key in run.header.surplus),
     }
     header = run.header.model_copy(update=changes)
     records = tuple(
@@ -126,6 +134,8 @@ def _merged(runs: Sequence[Run]) -> Run:
             "planned": sum(run.header.planned for run in runs),
             "arms": tuple(dict.fromkeys(arm for run in runs for arm in run.header.arms)),
             "sessions": tuple(session for run in runs for session in run.header.sessions),
+            "decided": tuple(one for run in runs for one in run.header.decided),
+            "surplus": tuple(key for run in runs for key in run.header.surplus),
         }
     )
     records = sorted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vla_bench.account import cells as of
 from vla_bench.account.boards import Board, make_board
@@ -75,7 +75,12 @@ class Counted:
 
 
 def count(run: Run) -> Counted:
-    """Sort out the records of a run: each is counted, dropped with its pair, or an error."""
+    """Sort out the records of a run: each is counted, dropped with its pair, or an error.
+
+    Those that a run which stops when it has decided did not need are left out: they came by chance of timing.
+    """
+    surplus = set(run.header.surplus)
+    run = replace(run, records=tuple(r for r in run.records if r.key not in surplus)) if surplus else run
     confidence = float(run.header.study["statistics"]["confidence"])
     arms = of.arms_of(run)
     weights = {

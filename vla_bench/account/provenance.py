@@ -38,6 +38,8 @@ def caveat_lines(run: Run) -> Iterable[str]:
         yield f"The records carry {len(marks)} fingerprints ({', '.join(marks)}): no single table should."
     if run.superseded:
         yield f"{run.superseded} records were superseded by another record of the same episode and arm."
+    if surplus := len(header.surplus):
+        yield f"{surplus} records are of episodes that were not needed any more; they are not counted."
     yield from run.problems
 
 

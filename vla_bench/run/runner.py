@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from vla_bench.run.executors import Executor, Means, make_executor
@@ -13,7 +14,7 @@ from vla_bench.run.executors.units import units_of
 from vla_bench.run.hosting import Hosting
 from vla_bench.run.plan import Plan
 from vla_bench.run.preparation import Preparation
-from vla_bench.run.records import Record, RunHeader, done_keys, open_run, read_run
+from vla_bench.run.records import Decided, Record, RunHeader, done_keys, note_decisions, open_run, read_run
 from vla_bench.run.records.writer import check_run
 from vla_bench.run.stage import Job, Policies
 from vla_bench.run.stopping import Stopping
@@ -64,6 +65,7 @@ def run_plan(
         count = 0
         closing.callback(put_together, plan, folder, fingerprint)  # also of a run that is stopped
         stopping = None if plan.study.statistics.stop == "never" else Stopping(plan, read_run(folder).records)
+        closing.callback(_note, folder, stopping)
         needed = (lambda item: not stopping.not_needed(item)) if stopping else (lambda item: True)
         records = executor.run(job, units, policies, needed)
         for record in closing.enter_context(contextlib.closing(records)):
@@ -74,6 +76,16 @@ def run_plan(
         for sentence in [*hosting.told(), *_saved(stopping)]:
             log.info(sentence)
         return count
+
+
+def _note(folder: Path, stopping: Stopping | None) -> None:
+    """Keep what was decided with the records."""
+    if stopping is not None:
+        decided = [
+            Decided(**asdict(made) | {"better": made.better, "worse": made.worse})
+            for made in stopping.decisions
+        ]
+        note_decisions(folder, decided, stopping.surplus)
 
 
 def _saved(stopping: Stopping | None) -> Iterator[str]:

@@ -160,6 +160,15 @@ class Stopping:
         )
 
     @property
+    def surplus(self) -> tuple[str, ...]:
+        """Keys of the items that have a record and need none."""
+        return tuple(
+            item.key
+            for item in self._items.values()
+            if (item.arm, item.episode) in self._seen and self.not_needed(item)
+        )
+
+    @property
     def decisions(self) -> tuple[Decision, ...]:
         """What is decided, in the order of the plan's cells and arms."""
         return tuple(self._decisions())

@@ -3,6 +3,7 @@
 from vla_bench.run.records.comparable import incomparable
 from vla_bench.run.records.header import (
     Assets,
+    Decided,
     ExpertRate,
     LatencyUsed,
     Loaded,
@@ -16,12 +17,13 @@ from vla_bench.run.records.parquet import Compaction, compact, read_compaction
 from vla_bench.run.records.reader import Run, done_keys, garbage_kept, read_run
 from vla_bench.run.records.schema import SCHEMA_VERSION, ErrorInfo, Record
 from vla_bench.run.records.tail import last_record
-from vla_bench.run.records.writer import RecordWriter, open_run
+from vla_bench.run.records.writer import RecordWriter, note_decisions, open_run
 
 __all__ = [
     "SCHEMA_VERSION",
     "Assets",
     "Compaction",
+    "Decided",
     "ErrorInfo",
     "ExpertRate",
     "Inferences",
@@ -40,6 +42,7 @@ __all__ = [
     "incomparable",
     "last_record",
     "latencies_ms",
+    "note_decisions",
     "open_run",
     "read_compaction",
     "read_header",

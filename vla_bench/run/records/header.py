@@ -100,6 +100,29 @@ class LatencyUsed(FileModel):
     content: str = ""
 
 
+class Decided(FileModel):
+    """A comparison of two arms on a suite and variation that was decided while the run went on.
+
+    Attributes:
+        wins, losses: Pairs that only the better arm, and only the worse one, succeeded in by then.
+        pairs: Pairs by then, without those an error broke.
+        episodes: Episodes of the plan by then; `planned` are all.
+        p_value: Valid at any time of looking, before any correction; decided at or below `level`.
+    """
+
+    suite: str
+    variation: str
+    better: Arm
+    worse: Arm
+    wins: NonNegativeInt
+    losses: NonNegativeInt
+    pairs: NonNegativeInt
+    episodes: NonNegativeInt
+    planned: NonNegativeInt
+    p_value: float
+    level: float
+
+
 class RunHeader(FileModel):
     """What was to be run, and every session that ran a part of it.
 
@@ -116,6 +139,8 @@ class RunHeader(FileModel):
         periods_s: Suite → length of a policy step.
         moving: `task_id|variation` of those whose target moves by itself; None in headers that do not say.
         references: Policy → its published results on the suites of the run.
+        decided: What a study that stops once it has decided had decided when it was last run.
+        surplus: Keys of the records of items that were not needed any more: workers were already at them.
     """
 
     schema_version: Literal[1] = 1
@@ -133,6 +158,8 @@ class RunHeader(FileModel):
     periods_s: dict[str, float] = Field(default_factory=dict)
     moving: tuple[str, ...] | None = None
     references: dict[str, tuple[PublishedRate, ...]] = Field(default_factory=dict)
+    decided: tuple[Decided, ...] = ()
+    surplus: tuple[str, ...] = ()
 
 
 def read_header(folder: Path) -> RunHeader:

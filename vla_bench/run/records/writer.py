@@ -6,11 +6,12 @@ import contextlib
 import errno
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 from vla_bench.errors import VlaBenchError
-from vla_bench.run.records.header import HEADER_FILE, RunHeader, read_header
+from vla_bench.run.records.header import HEADER_FILE, Decided, RunHeader, read_header
 from vla_bench.run.records.lines import encode
 from vla_bench.run.records.schema import Record
 
@@ -94,6 +95,13 @@ def _require_same_study(
             f"{folder} holds results of this study with other tasks, budgets or lengths: a suite changed "
             f"since; nothing in the folder did; choose another --out"
         )
+
+
+def note_decisions(folder: Path, decided: Sequence[Decided], surplus: Sequence[str]) -> None:
+    """Write into the header of a run what is decided, and which records were not needed for it."""
+    changes = {"decided": tuple(decided), "surplus": tuple(surplus)}
+    header = read_header(folder).model_copy(update=changes)
+    _replace(folder / HEADER_FILE, header.model_dump_json(indent=2) + "\n")
 
 
 def _continued(folder: Path, old: RunHeader, new: RunHeader) -> RunHeader:
