@@ -58,6 +58,15 @@ def test_mlflow_keeps_a_run_and_continues_it(tmp_path, monkeypatch):
     assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 0.0)]
 
 
+def test_a_place_that_mlflow_cannot_use_does_not_stop_a_run(tmp_path, monkeypatch, caplog):
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://here")
+    with caplog.at_level(logging.WARNING, "vla_bench.run"):
+        tell(Sinks([make_tracker("mlflow")]), make_header(MADE), MADE)
+    (message,) = [m.getMessage() for m in caplog.records if m.name == "vla_bench.run"]
+    assert message.startswith("tracker mlflow failed and is told nothing more: ")
+
+
 def test_trackio_keeps_a_run(tmp_path, monkeypatch, capfd):
     pytest.importorskip("trackio")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
@@ -87,11 +96,12 @@ def test_wandb_keeps_a_run_without_a_network(tmp_path, monkeypatch):
     assert (run.id, run.config["study_hash"]) == (identity(header), header.study_hash)
     for record in MADE:
         tracker.record(record)
+    assert run.summary[SUCCESS] == 0.0, "of the last episode that was no error"
     tracker.end(SUMMARY)
     assert wandb.run is None
     (kept,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    content = kept.read_bytes()
-    assert all(word.encode() in content for word in (identity(header), SUCCESS, *SUMMARY))
+    assert kept.name == f"run-{identity(header)}.wandb"
+    assert all(name.encode() in kept.read_bytes() for name in SUMMARY)
 
 
 def test_a_tracker_that_fails_is_named_once_and_the_others_go_on(caplog):

@@ -24,14 +24,15 @@ class Mlflow:
     name = "mlflow"
 
     def __init__(self) -> None:
-        self._client = MlflowClient()
+        self._client: Any = None
         self._run_id = ""
         self._step = 0
         self._sent: Any = None
 
     def begin(self, header: RunHeader) -> None:
         """Begin or continue."""
-        client, own = self._client, identity(header)
+        client, own = MlflowClient(), identity(header)
+        self._client = client
         experiment = self._experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
         found = client.search_runs([experiment], f"tags.`{_TAG}` = '{own}'", max_results=1)
         if found:

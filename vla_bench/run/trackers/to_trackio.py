@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ import trackio
 
 from vla_bench.run.records import Record, RunHeader
 from vla_bench.run.trackers.numbers import PROJECT, described, identity, numbers_of, title
+
+log = logging.getLogger("vla_bench.run")
 
 
 class Trackio:
@@ -24,11 +27,13 @@ class Trackio:
 
     def begin(self, header: RunHeader) -> None:
         """Begin or continue."""
-        with contextlib.redirect_stdout(sys.stderr):  # it prints; what programs read stays clean
+        project = os.environ.get("TRACKIO_PROJECT", PROJECT)
+        with _silent():
             self._run = trackio.init(
-                project=os.environ.get("TRACKIO_PROJECT", PROJECT), config=described(header),
-                name=f"{title(header)}-{identity(header)}", resume="allow", embed=False,
+                project=project, name=f"{title(header)}-{identity(header)}", resume="allow",
+                config=described(header), embed=False,
             )  # fmt: skip
+        log.info("trackio: run %s; trackio show --project %s", self._run.name, project)
 
     def record(self, record: Record) -> None:
         """Log the numbers of an episode."""
@@ -37,5 +42,10 @@ class Trackio:
     def end(self, summary: Mapping[str, float]) -> None:
         """Log the counts, and finish."""
         self._run.log(dict(summary))
-        with contextlib.redirect_stdout(sys.stderr):
+        with _silent():
             trackio.finish()  # also lets go of the run, which would be finished again at exit
+
+
+def _silent() -> contextlib.AbstractContextManager[object]:
+    """It prints, in colours: what programs read stays clean, and the terminal is the run's."""
+    return contextlib.redirect_stdout(io.StringIO())
