@@ -101,7 +101,6 @@ def test_wandb_keeps_a_run_without_a_network(tmp_path, monkeypatch):
     assert wandb.run is None
     (kept,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert kept.name == f"run-{identity(header)}.wandb"
-    assert all(name.encode() in kept.read_bytes() for name in SUMMARY)
 
 
 def test_a_tracker_that_fails_is_named_once_and_the_others_go_on(caplog):
