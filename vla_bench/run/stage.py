@@ -20,7 +20,7 @@ from vla_bench.run.rollout import Rollout
 from vla_bench.run.study import Study
 from vla_bench.run.watching import play_watched
 from vla_bench.seeding import Namespace
-from vla_bench.types import Arm, Simulation, Task
+from vla_bench.types import Arm, Budget, Simulation, Task
 
 if TYPE_CHECKING:
     from vla_bench.policy.remote.hosted import Host
@@ -127,6 +127,9 @@ class Stage:
     def __init__(self, job: Job, policies: Policies, worker: str = "0", scene: Scene | None = None) -> None:
         self._job, self._policies, self._worker = job, policies, worker
         self._scene = scene or Scene(job.study.namespace)
+        # read once: a short episode takes less than reading its task and its card anew
+        self._tasks: dict[tuple[str, Budget], Task] = {}
+        self._chunks: dict[Arm, int] = {}
         self._sources: dict[Arm, LatencySource] = {}
         self._count = 0
         self._playing: tuple[int, Rollout | None] | None = None  # how many items before, and the rollout
@@ -157,7 +160,7 @@ class Stage:
         finally:
             self._playing = None
         return Record.of(
-            **outcome, arm=item.arm, episode=item.episode, task=item.task(),
+            **outcome, arm=item.arm, episode=item.episode, task=self._task(item),
             study_hash=self._job.study.hash, key=item.key, worker=self._worker, started_at=started,
             fingerprint=self._job.fingerprint,
         )  # fmt: skip
@@ -171,20 +174,31 @@ class Stage:
         if lacking := job.lacking.get((item.arm.policy, item.arm.precision)):
             return not_played(lacking)
         try:
-            simulation = self._scene.of(item.task())
+            simulation = self._scene.of(self._task(item))
             policy = self._policies.get(item.arm.policy, item.arm.precision)
         except Exception as error:
             return not_played(error)
         run = Rollout(
             simulation,
             policy,
-            chunk_executed=item.arm.chunk_executed or read_card(item.arm.policy).chunk_executed,
+            chunk_executed=self._executed(item.arm),
             delays=self._source(item.arm).delays(item.episode.key),
         )
         self._playing = (self._count, run)
         if job.study.phase == "drawn":
             run.phase_ticks = phase_ticks(item.episode.key, run.ticks_per_step)
         return play_watched(job, item, run)
+
+    def _task(self, item: WorkItem) -> Task:
+        key = (item.episode.task_id, item.budget)
+        if key not in self._tasks:
+            self._tasks[key] = item.task()
+        return self._tasks[key]
+
+    def _executed(self, arm: Arm) -> int:
+        if arm not in self._chunks:
+            self._chunks[arm] = arm.chunk_executed or read_card(arm.policy).chunk_executed
+        return self._chunks[arm]
 
     def _source(self, arm: Arm) -> LatencySource:
         if arm not in self._sources:

@@ -6,9 +6,9 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from vla_bench.policy.cards import Card, reach_elsewhere, read_card
-from vla_bench.policy.remote.adapter import PROTOCOLS, RemotePolicy
 from vla_bench.policy.remote.conventions import read_address, read_conventions
 
 # Its answers are whole chunks, and its requests stand for themselves: a server that comes back goes on.
@@ -16,6 +16,9 @@ PROTOCOL = "openpi"
 # How long a server may be gone, while it is started again and loads its weights: about ten minutes.
 ATTEMPTS, BACKOFF_S = 65, 0.25
 TIMEOUT_S = 600.0
+
+if TYPE_CHECKING:
+    from vla_bench.policy.remote.adapter import RemotePolicy
 
 Pair = tuple[str, str]
 
@@ -53,6 +56,9 @@ def _connect(card: Card, host: Host) -> RemotePolicy:
     Raises:
         LostServerError: Nobody answers.
     """
+    # a run without a server need not wait for these
+    from vla_bench.policy.remote.adapter import PROTOCOLS, RemotePolicy
+
     conventions = read_conventions(read_card(PROTOCOL)).model_copy(
         update={"attempts": ATTEMPTS, "backoff_s": BACKOFF_S, "timeout_s": TIMEOUT_S}
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from vla_bench.run.runner import run_plan
 from vla_bench.run.session import begin_session
 from vla_bench.run.stage import Job, Policies, Scene, Stage
 from vla_bench.run.throughput.free import Free
+from vla_bench.seeding import Namespace
 from vla_bench.types import Episode, Observation, Simulation, Task
 
 SIMULATION, RENDERING, POLICY = "simulation", "rendering", "policy"
@@ -89,7 +89,7 @@ def measure_overhead(plan: Plan, shown: PolicySpec | None = None) -> Overhead:
 class _Watch:
     """Adds up what calls take; a call within another one counts as the outer one."""
 
-    spent_s: Counter[str] = field(default_factory=Counter)
+    spent_s: dict[str, float] = field(default_factory=dict)
     running: bool = False
 
     def time(self, part: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -100,19 +100,24 @@ class _Watch:
         try:
             return call(*args, **kwargs)
         finally:
-            self.spent_s[part] += time.perf_counter() - began
+            self.spent_s[part] = self.spent_s.get(part, 0.0) + time.perf_counter() - began
             self.running = False
 
 
 class _WatchedSimulation:
     def __init__(self, simulation: Simulation, watch: _Watch) -> None:
         self._simulation, self._watch = simulation, watch
+        self.task, self.action_size = simulation.task, simulation.action_size  # asked for at every tick
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._simulation, name)
 
     def reset(self, episode: Episode) -> None:
         self._watch.time(SIMULATION, self._simulation.reset, episode)
+
+    @property
+    def succeeded(self) -> bool:
+        return self._simulation.succeeded
 
     def tick(self, command: Any) -> None:
         self._watch.time(SIMULATION, self._simulation.tick, command)
@@ -139,8 +144,8 @@ class _WatchedPolicy:
 class _WatchedScene(Scene):
     """Attributes: `now`, the simulation that was asked for last."""
 
-    def __init__(self, watch: _Watch) -> None:
-        super().__init__()
+    def __init__(self, watch: _Watch, namespace: Namespace) -> None:
+        super().__init__(namespace)
         self._watch = watch
         self.now: Any = None
 
@@ -185,5 +190,5 @@ class _Watched(Serial):
         self.ended = time.perf_counter()
 
     def stage(self, job: Job, policies: Policies) -> Stage:
-        scene = _WatchedScene(self.watch)
+        scene = _WatchedScene(self.watch, job.study.namespace)
         return Stage(job, _WatchedPolicies(policies, scene, self._shown, self.watch), scene=scene)
