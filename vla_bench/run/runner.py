@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from vla_bench.run.executors import Executor, Means, make_executor
@@ -82,7 +81,7 @@ def _note(folder: Path, stopping: Stopping | None) -> None:
     """Keep what was decided with the records."""
     if stopping is not None:
         decided = [
-            Decided(**asdict(made) | {"better": made.better, "worse": made.worse})
+            Decided.model_validate({name: getattr(made, name) for name in Decided.model_fields})
             for made in stopping.decisions
         ]
         note_decisions(folder, decided, stopping.surplus)
