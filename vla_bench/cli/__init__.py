@@ -29,6 +29,7 @@ from vla_bench.cli import (
     store,
     studies,
     things,
+    training,
 )
 from vla_bench.cli.shared import app
 from vla_bench.errors import VlaBenchError
@@ -51,6 +52,7 @@ __all__ = [
     "store",
     "studies",
     "things",
+    "training",
 ]
 
 DataDirs = Annotated[list[Path] | None, typer.Option(help="Further folders with data of this kind.")]

@@ -1,0 +1,145 @@
+"""`vla-bench train` and `finetune` from end to end, and what a kill costs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from support.training import TABLE, demonstrations
+from support.worlds import command_line, environment, vla_bench
+from typer.testing import CliRunner
+
+from vla_bench.cli import app
+from vla_bench.errors import VlaBenchError
+from vla_bench.learn.training import state
+from vla_bench.policy.tensors import SINGLE
+
+TASK = "bridge_base/lift_the_carrot"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return demonstrations(tmp_path_factory.mktemp("data") / "set")
+
+
+@pytest.fixture(scope="module")
+def architecture(tmp_path_factory):
+    """The tiny architecture as a file."""
+    path = tmp_path_factory.mktemp("architecture") / "tiny.toml"
+    lines = [f"{key} = {json.dumps(value)}" for key, value in TABLE.items() if not isinstance(value, dict)]
+    for name, table in TABLE.items():
+        if isinstance(table, dict):
+            lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_trained_policy_is_finetuned_evaluated_on_select_seeds_and_run(data, architecture, tmp_path):
+    made = vla_bench(
+        "train", "--architecture", architecture, "--data", data, "--out", tmp_path / "new", "--max-steps", 2,
+        "--json",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    told = json.loads(made.stdout)
+    assert (told["ended_by"], told["step"]) == ("max_steps", 2)
+    assert told["trained_parameters"] == told["parameters"] > 150_000
+    further = vla_bench(
+        "finetune", "--policy", tmp_path / "new", "--strategy", "lora", "--rank", 4, "--data", data,
+        "--out", tmp_path / "lora", "--max-steps", 2, "--evaluate-every", 2, "--task", TASK, "--episodes", 1,
+        "--json",
+    )  # fmt: skip
+    assert further.returncode == 0, further.stderr
+    told = json.loads(further.stdout)
+    assert told["trained_parameters"] < told["parameters"] / 5
+    (evaluation,) = told["evaluations"]
+    assert (evaluation["task"], evaluation["episodes"], evaluation["errors"]) == (TASK, 1, 0)
+    header = json.loads((tmp_path / "lora/evaluations/step-00000002/run/run.json").read_text())
+    assert header["study"]["namespace"] == "select"
+    run = vla_bench(
+        "--policies-dir", tmp_path / "lora", "run", "--task", TASK, "--policy", "tiny-lora", "--episodes", 1,
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+
+
+def test_a_training_that_is_killed_continues_as_if_it_had_not_been(data, architecture, tmp_path):
+    def command(out, steps):
+        return [
+            "train", "--architecture", architecture, "--data", data, "--out", out, "--save-every", 2,
+            "--max-steps", steps,
+        ]  # fmt: skip
+
+    killed = subprocess.Popen(command_line(*command(tmp_path / "killed", 10**6)), env=environment())
+    deadline = time.monotonic() + 120
+    while state.newest(tmp_path / "killed") is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    reached = int(state.newest(tmp_path / "killed").name.removeprefix("step-"))
+    for folder in ("killed", "through"):
+        ended = vla_bench(*command(tmp_path / folder, reached + 3))
+        assert ended.returncode == 0, ended.stderr
+    weights = [(tmp_path / folder / "policy" / SINGLE).read_bytes() for folder in ("killed", "through")]
+    assert weights[0] == weights[1]
+
+
+def test_ctrl_c_leaves_a_checkpoint(data, architecture, tmp_path):
+    command = [
+        "train",
+        "--architecture",
+        architecture,
+        "--data",
+        data,
+        "--out",
+        tmp_path,
+        "--max-steps",
+        10**6,
+    ]
+    running = subprocess.Popen(
+        command_line(*command),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "curve.csv").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(1)
+    running.send_signal(signal.SIGINT)
+    said, _ = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "the same command continues" in said
+    assert state.newest(tmp_path) is not None
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], "--max-steps or --max-minutes"),
+        (["--max-steps", "1", "--evaluate-every", "1"], "something to play"),
+        (
+            ["--max-steps", "1", "--config", "wrong.toml"],
+            "unknown table 'trainings'; did you mean 'training'",
+        ),
+        (["--max-steps", "1", "--precision", "fp8"], "training.precision = 'fp8'"),
+        (["--max-steps", "1", "--architecture", "nano-openvlb"], "did you mean 'nano-openvla"),
+    ],
+)
+def test_a_mistake_is_a_sentence(data, tmp_path, monkeypatch, flags, expected):
+    monkeypatch.chdir(tmp_path)
+    Path("wrong.toml").write_text("[trainings]\nbatch = 3\n")
+    ended = CliRunner().invoke(app, ["train", "--data", str(data), "--out", "out", *flags])
+    assert isinstance(ended.exception, VlaBenchError)
+    assert expected in str(ended.exception)
+    assert not Path("out").exists()
+
+
+def test_a_folder_without_a_card_is_no_policy(data, tmp_path):
+    flags = ["--policy", str(tmp_path), "--data", str(data), "--out", str(tmp_path / "o"), "--max-steps", "1"]
+    ended = CliRunner().invoke(app, ["finetune", *flags])
+    assert "should hold the card of one policy, found none" in str(ended.exception)
