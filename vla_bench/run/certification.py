@@ -16,6 +16,7 @@ from vla_bench.axes.requirements import refusals
 from vla_bench.axes.variation import parse
 from vla_bench.bddl import read_problem
 from vla_bench.run.certify import Examiner, decided
+from vla_bench.spawning import leave_signals_to_main
 from vla_bench.types import Task
 
 Cell = tuple[str, str]  # task id, variation
@@ -66,7 +67,8 @@ def examine(units: Sequence[Unit], workers: int) -> Iterator[list[Certificate]]:
     if workers == 1:
         yield from map(_examine, units)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=leave_signals_to_main)
     waiting, queue = set[Future[list[Certificate]]](), iter(units)
     try:
         while True:
