@@ -64,6 +64,21 @@ def test_a_mistake_in_offline_is_one_sentence(data, words, sentence):
     assert "Traceback" not in ended.stderr
 
 
+def test_demos_cache_decodes_the_cameras_that_are_named(tmp_path):
+    folder = write_dataset(tmp_path / "d")
+    ended = vla_bench("demos", "cache", folder, "--camera", "agentview", "--image-px", 16)
+    assert ended.returncode == 0, ended.stderr
+    assert "agentview (12, 16, 16, 3), 0.0 MB" in ended.stdout
+    assert [path.name.partition("-")[0] for path in (folder / "decoded").glob("*.npy")] == ["agentview"]
+    for words, sentence in (
+        ((folder, "--camera", "top"), "no camera 'top'"),
+        ((tmp_path / "none",), "no such data set"),
+    ):
+        ended = vla_bench("demos", "cache", *words)
+        assert ended.returncode == 2
+        assert sentence in ended.stderr
+
+
 def test_a_mistake_in_demos_is_one_sentence(tmp_path):
     for words, sentence in (
         ((), "name what is to be recorded"),

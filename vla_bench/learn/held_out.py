@@ -6,12 +6,13 @@ that was trained on it is later judged on can be compared with these: nothing wa
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from vla_bench import catalog
-from vla_bench.errors import DataError
+from vla_bench.errors import DataError, MissingDataError
 from vla_bench.lerobot.layout import read_json, write_json
 from vla_bench.types import TASK_AXES
 
@@ -31,8 +32,9 @@ def files() -> dict[str, Path]:
     for suite in catalog.suites().values():
         if suite.split == "ood":
             found[suite.source.name] = suite.source
-            for place in suite.places.values():
-                found |= {f"{suite.name}/{path.name}": path for path in place.glob("*.bddl")}
+            with contextlib.suppress(MissingDataError):
+                for place in suite.places.values():
+                    found |= {f"{suite.name}/{path.name}": path for path in place.glob("*.bddl")}
     return {name: path for name, path in sorted(found.items()) if not path.name.startswith(".")}
 
 
