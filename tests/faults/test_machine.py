@@ -91,7 +91,8 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
-def test_a_full_disk_stops_the_run_with_all_records_before_it_intact(tmp_path, undisturbed):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_stops_the_run_with_all_records_before_it_intact(tmp_path, undisturbed, workers):
     line = max(len(text) for text in (undisturbed / "episodes-0.jsonl").read_bytes().splitlines())
     room = max(4 * line, (undisturbed / "run.json").stat().st_size + 1000)
 
@@ -99,16 +100,18 @@ def test_a_full_disk_stops_the_run_with_all_records_before_it_intact(tmp_path, u
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
     folder = tmp_path / "run"
-    ended = vla_bench(*STUDY, "--out", folder, preexec_fn=small_disk)
+    ended = vla_bench(*STUDY, "--workers", workers, "--out", folder, preexec_fn=small_disk)
     assert "a record could not be written: File too large; all records before it are intact" in sentence(
         ended
     )
     kept, whole = read_run(folder), timeless(read_run(undisturbed).records)
     assert 0 < len(kept.records) < len(whole)
     assert kept.problems == ()
-    ended = vla_bench(*STUDY, "--out", folder)
+    ended = vla_bench(*STUDY, "--workers", workers, "--out", folder)
     assert ended.returncode == 0, ended.stderr
-    assert timeless(read_run(folder).records) == whole
+    finished = read_run(folder)
+    assert [each | {"worker": "0"} for each in timeless(finished.records)] == whole
+    assert finished.superseded == 0
 
 
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2

@@ -2,18 +2,22 @@
 
 import os
 import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from support.runs import plan_of, run, timeless
-from support.worlds import BRIDGE, write_policy
+from support.traps import Traps
+from support.worlds import BRIDGE, command_line, environment, write_policy
 
 from vla_bench import catalog
 from vla_bench.errors import ConventionError
 from vla_bench.run.executors import Means, make_executor
-from vla_bench.run.hosting import LOOPBACK, Hosting
+from vla_bench.run.hosting import LOOPBACK, STARTS, Hosting
 from vla_bench.run.records import read_run
-from vla_bench.types import Arm
+from vla_bench.types import Arm, Episode
 
 OTHER = "bridge_base/stack_the_green_block_on_the_yellow_block"
 STUDY = {"tasks": (BRIDGE, OTHER), "policies": ("dreaming", "noop"), "episodes": 3, "budget": {"steps": 4}}
@@ -21,6 +25,7 @@ CODE = """
 import os, pathlib, signal, time
 import numpy as np
 from vla_bench import seeding
+from vla_bench.errors import MissingDataError
 from vla_bench.policy.base import PolicySpec
 from vla_bench.types import ActionChunk
 
@@ -32,6 +37,10 @@ class Made:
     def __init__(self, card, precision):
         with (HOME / "loaded").open("a") as file:
             file.write(f"{os.getpid()}\\n")
+        while (HOME / "slow").exists():
+            time.sleep(0.05)
+        if (HOME / "gone").exists() and sum(1 for _ in (HOME / "loaded").open()) > 1:
+            raise MissingDataError("the checkpoint is not there any more")
 
     def reset(self, instruction, seed):
         self.seed = seed
@@ -83,7 +92,7 @@ def undisturbed(tmp_path, home):
 
 
 def workers(count=2, **means):
-    return make_executor("process", Means(count, **means))
+    return make_executor("process", Means(count, **{"batch_wait_s": 0.2, **means}))
 
 
 def same(records):
@@ -158,3 +167,56 @@ def test_it_says_what_answering_together_changed(home):
         assert address.startswith("127.0.0.1:")
     with pytest.raises(ProcessLookupError):
         os.kill(numbers(home / "loaded")[0], signal.SIG_DFL)
+
+
+def test_one_that_cannot_be_started_again_is_said_to_every_episode_and_the_others_go_on(
+    tmp_path, home, undisturbed
+):
+    (home / "once-killed").touch()
+    (home / "gone").touch()
+    records = run(plan_of(**STUDY), tmp_path / "run", executor=workers(max_batch=1))
+    lost = [record for record in records if record.status == "error"]
+    assert {record.policy for record in lost} == {"dreaming"}
+    assert 3 <= len(lost) <= 6
+    for record in lost:
+        assert record.error is not None
+        assert "will not come back" in record.error.message
+        assert "the checkpoint is not there any more" in record.error.message
+    assert len(numbers(home / "loaded")) == 1 + STARTS
+    (home / "gone").unlink()
+    assert same(run(plan_of(**STUDY), tmp_path / "run", executor=workers(max_batch=1))) == undisturbed
+
+
+def test_who_waits_for_no_hosted_policy_is_watched_although_there_are_hosted_ones(
+    tmp_path, home, monkeypatch
+):
+    traps = Traps(tmp_path, monkeypatch)
+    study = {**STUDY, "tasks": (BRIDGE,), "policies": ("trapped", "dreaming"), "episodes": 1}
+    traps.set(Episode(BRIDGE, seed=0), "hang")
+    records = run(plan_of(**study), tmp_path / "run", executor=workers(1, patience_s=5.0))
+    assert {record.status for record in records} == {"failure"}
+
+
+@pytest.mark.parametrize(("blow", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_nobody_is_left_of_a_run_that_is_stopped_while_policies_load(tmp_path, home, blow, status):
+    (home / "slow").touch()
+    ours = subprocess.Popen(
+        command_line(
+            "run", "--task", BRIDGE, "--policy", "dreaming", "--workers", 2, "--out", tmp_path / "run"
+        ),
+        env=environment(tmp_path / "policies"), stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while ours.poll() is None and not (home / "loaded").exists():
+        time.sleep(0.05)
+    if blow == signal.SIGINT:
+        os.killpg(ours.pid, blow)
+    else:
+        ours.kill()
+    _, said = ours.communicate(timeout=60)  # which ends when everybody has closed the pipe
+    assert ours.returncode == status, said
+    assert "Traceback" not in said
+    try:
+        state = Path(f"/proc/{numbers(home / 'loaded')[0]}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        state = "gone"
+    assert state in ("gone", "Z"), "whoever inherits the dead may bury them late"

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from support.runs import plan_of, run, timeless
 from support.traps import Traps
 from support.worlds import BRIDGE, command_line, environment
 
-from vla_bench.run.executors import Means, make_executor
-from vla_bench.run.records import read_run
+from vla_bench.errors import VlaBenchError
+from vla_bench.run.executors import Means, make_executor, worker
+from vla_bench.run.executors.worker import settle
+from vla_bench.run.records import RecordWriter, read_run
 from vla_bench.types import Episode
 
 OTHER = "bridge_base/stack_the_green_block_on_the_yellow_block"
@@ -26,7 +29,7 @@ def traps(tmp_path, monkeypatch):
 
 
 def workers(count=2, patience_s=600.0):
-    return make_executor("process", Means(count, patience_s))
+    return make_executor("process", Means(count, patience_s=patience_s))
 
 
 def same(records):
@@ -48,11 +51,12 @@ def test_two_workers_write_what_one_writes(tmp_path, undisturbed):
     assert len({record.worker for record in records}) == 2
 
 
-@pytest.mark.parametrize("kind", ["segfault", "killed", "exit"])
-def test_a_worker_that_dies_is_replaced_and_its_episode_played_again(tmp_path, traps, undisturbed, kind):
+def test_however_a_worker_ends_it_is_replaced_and_its_episode_played_again(tmp_path, traps, undisturbed):
+    kinds = iter(("segfault", "killed", "exit", "abort", "memory", "hang"))
     for task in (BRIDGE, OTHER):
-        traps.set(Episode(task, seed=1), kind, times=2)
-    records = run(plan_of(**STUDY), tmp_path / "run", executor=workers())
+        for seed in range(3):
+            traps.set(Episode(task, seed=seed), next(kinds), times=1)
+    records = run(plan_of(**STUDY), tmp_path / "run", executor=workers(patience_s=5.0))
     assert same(records) == undisturbed
     assert read_run(tmp_path / "run").superseded == 0
 
@@ -60,34 +64,55 @@ def test_a_worker_that_dies_is_replaced_and_its_episode_played_again(tmp_path, t
 def test_an_episode_that_nobody_survives_is_an_error_that_says_how_and_the_others_are_there(
     tmp_path, traps, undisturbed
 ):
-    fatal = Episode(BRIDGE, seed=1)
-    traps.set(fatal, "segfault", times=3)
-    records = run(plan_of(**STUDY), tmp_path / "run", executor=workers(1))
-    (lost,) = [record for record in records if record.status == "error"]
-    assert (lost.episode, lost.policy) == (fatal, "trapped")
-    assert lost.error is not None
-    assert lost.error.message.startswith("3 workers died while they played it, the last one by SIGSEGV")
-    assert "Segmentation fault" in lost.error.message
-    kept = [each for each, record in zip(same(records), records, strict=True) if record is not lost]
-    assert kept == [each for each in undisturbed if each["key"] != lost.key]
+    fatal = {"segfault": Episode(BRIDGE, seed=1), "memory": Episode(OTHER, seed=0)}
+    for kind, episode in fatal.items():
+        traps.set(episode, kind, times=3)
+    records = run(plan_of(**STUDY), tmp_path / "run", executor=workers())
+    lost = {record.episode: record for record in records if record.status == "error"}
+    assert set(lost) == set(fatal.values())
+    assert {record.policy for record in lost.values()} == {"trapped"}
+    said = {kind: lost[episode].error.message for kind, episode in fatal.items()}
+    assert said["segfault"].startswith("3 workers died while they played it, the last one by SIGSEGV")
+    assert "Segmentation fault" in said["segfault"]
+    assert said["memory"].endswith("because memory ran out")
+    gone = {record.key for record in lost.values()}
+    assert [x for x in same(records) if x["key"] not in gone] == [
+        x for x in undisturbed if x["key"] not in gone
+    ]
     again = run(plan_of(**STUDY), tmp_path / "run", executor=workers(1))
     assert same(again) == undisturbed, "an error is run again, and the trap is gone"
-
-
-def test_a_worker_that_hangs_is_ended_and_says_where(tmp_path, traps, undisturbed):
-    traps.set(Episode(BRIDGE, seed=0), "hang", times=1)
-    folder = tmp_path / "run"
-    records = run(plan_of(**STUDY), folder, executor=workers(1, patience_s=3.0))
-    assert same(records) == undisturbed
 
 
 def test_what_hangs_every_time_is_an_error_that_names_the_time(tmp_path, traps):
     traps.set(Episode(BRIDGE, seed=0), "hang", times=3)
     study = {**STUDY, "tasks": (BRIDGE,), "policies": ("trapped",), "episodes": 2}
-    first, second = run(plan_of(**study), tmp_path / "run", executor=workers(1, patience_s=2.0))
+    first, second = run(plan_of(**study), tmp_path / "run", executor=workers(1, patience_s=3.0))
     assert first.error is not None
-    assert "Timeout (0:00:02)" in first.error.message
+    assert "Timeout (0:00:03)" in first.error.message
     assert second.status == "failure"
+
+
+def test_an_error_of_before_is_no_result_of_a_worker_that_died(tmp_path, traps):
+    plan = plan_of(**{**STUDY, "tasks": (BRIDGE,), "policies": ("trapped",), "episodes": 1})
+    traps.set(Episode(BRIDGE, seed=0), "memory")
+    (begun,) = run(plan, tmp_path / "run", executor=make_executor("serial", Means()))
+    assert begun.error is not None
+    assert begun.error.type == "MemoryError"
+    traps.set(Episode(BRIDGE, seed=0), "segfault")
+    (played,) = run(plan, tmp_path / "run", executor=workers(1))
+    assert played.status == "failure"
+
+
+def test_who_still_writes_is_waited_for_and_what_is_torn_is_dropped(tmp_path, monkeypatch):
+    writer = RecordWriter(tmp_path, "1")
+    monkeypatch.setattr(worker, "_TAKE_OVER_S", 0.3)
+    with pytest.raises(VlaBenchError, match="another process is writing this run"):
+        settle(tmp_path)
+    threading.Timer(0.2, writer.close).start()
+    (tmp_path / "episodes-2.jsonl").write_text("torn")
+    monkeypatch.setattr(worker, "_TAKE_OVER_S", 60)
+    settle(tmp_path)
+    assert (tmp_path / "episodes-2.jsonl").read_bytes() == b""
 
 
 def test_a_run_that_is_interrupted_drains_and_continues(tmp_path, traps, undisturbed):
@@ -170,16 +195,29 @@ def test_more_workers_than_memory_holds_are_refused_in_a_sentence(tmp_path):
     assert "would fit" in ended.stderr
 
 
-def test_a_signal_to_a_worker_is_not_the_end_of_a_run(tmp_path, traps, undisturbed):
-    killed = []
-
-    def kill_somebody(record):
-        victims = _workers_of(tmp_path / "run") - {os.getpid()}
-        if victims and len(killed) < 3:
-            killed.append(victims.pop())
-            os.kill(killed[-1], signal.SIGKILL)
-
-    records = run(plan_of(**STUDY), tmp_path / "run", kill_somebody, workers())
-    assert killed
-    assert same(records) == undisturbed
-    assert read_run(tmp_path / "run").superseded == 0
+def test_ctrl_c_in_a_terminal_lets_workers_finish_and_the_same_command_continues(
+    tmp_path, traps, undisturbed
+):
+    folder = tmp_path / "run"
+    command = command_line(
+        "run", "--task", f"{BRIDGE},{OTHER}", "--policy", "trapped,noop", "--episodes", 3,
+        "--budget", "steps:3", "--workers", 2, "--out", folder,
+    )  # fmt: skip
+    env = environment(tmp_path / "policies")
+    ours = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while ours.poll() is None and _lines(folder) < 2:
+        time.sleep(0.02)
+    os.killpg(ours.pid, signal.SIGINT)  # as a terminal does: everybody hears it
+    _, said = ours.communicate(timeout=60)
+    assert ours.returncode == 130, said
+    assert "Traceback" not in said
+    assert "the same command continues" in said
+    begun = read_run(folder)
+    assert 2 <= len(begun.records) < 12
+    assert begun.problems == ()
+    assert not _workers_of(folder)
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    found = read_run(folder)
+    assert same(found.records) == undisturbed
+    assert found.superseded == 0

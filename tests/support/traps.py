@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from support.worlds import write_policy
@@ -21,6 +22,8 @@ DOES = {
     "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "exit": lambda: os._exit(3),
+    "abort": lambda: os.abort(),  # as graphics drivers do
+    "memory": lambda: bytearray(1 << 60),
     "hang": lambda: ctypes.PyDLL(None).sleep(1000),  # in foreign code, and nobody else gets a turn
 }
 
@@ -64,8 +67,9 @@ class Traps:
         monkeypatch.syspath_prepend(str(folder / "policies"))
         path = os.pathsep.join([str(folder / "policies"), os.environ.get("PYTHONPATH", "")])
         monkeypatch.setenv("PYTHONPATH", path)
+        monkeypatch.delitem(sys.modules, "trapped_policy", raising=False)  # it knows the traps of before
         monkeypatch.setenv("TRAPS", str(self._folder))
 
     def set(self, episode: Episode, kind: str, times: int = 1) -> None:
-        """Let something happen in an episode: `segfault`, `killed`, `exit` or `hang`."""
+        """Let something happen in an episode: a key of `DOES`."""
         (self._folder / str(policy_seed(episode))).write_text(f"{kind} {times}")

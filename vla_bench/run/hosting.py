@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from vla_bench.errors import MissingCapabilityError, VlaBenchError
 from vla_bench.run.latency.measuring import Measure
+from vla_bench.run.obituary import Obituary
+from vla_bench.spawning import deaf_to_interrupts
 from vla_bench.types import Arm
 
 if TYPE_CHECKING:
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     from vla_bench.run.throughput.supply import Supply, Supplying
 
 LOOPBACK = "127.0.0.1"
-# How often in a row a process may die before it has loaded its policies.
+# How often in a row a process may die before it has answered anything.
 STARTS = 3
+_LOOK_S = 0.1
 log = logging.getLogger("vla_bench.run")
 
 
@@ -64,9 +67,9 @@ class Hosting:
         self._servers: list[_Server] = []
         if not pairs:
             return
-        for gpu in gpus() or (None,):
-            self._servers.append(_Server(pairs, means, gpu, address))
         try:
+            for gpu in gpus() or (None,):
+                self._servers.append(_Server(pairs, means, gpu, address))
             for server in self._servers:
                 server.wait_until_loaded()
         except BaseException:
@@ -124,6 +127,10 @@ class Hosting:
         self.close()
 
 
+class _KilledError(MissingCapabilityError):
+    """A process was ended before it had loaded its policies, and not by what it was about to do."""
+
+
 class _Server:
     """A process, and the thread that starts it again, at the same ports, when it dies."""
 
@@ -131,9 +138,11 @@ class _Server:
         self._means, self._gpu, self._address = means, gpu, address
         self._token, self._max_batch = secrets.token_hex(16), means.max_batch
         self._ports: dict[Pair, int] = dict.fromkeys(pairs, 0)
+        self._answers = multiprocessing.get_context("spawn").RawValue("L", 0)
         self._words = tempfile.TemporaryDirectory(prefix="vla-bench-")
         self._asking = threading.Lock()
         self._closed = False
+        self._obituaries: list[Obituary] = []
         self._process, self._connection = self._start()
         self._watcher: threading.Thread | None = None
         self.served: Served
@@ -147,7 +156,17 @@ class _Server:
         }
 
     def wait_until_loaded(self) -> None:
-        self._hear()
+        for _ in range(STARTS - 1):
+            try:
+                self._hear()
+                break
+            except _KilledError as error:
+                log.warning("%s; it is started again", error)
+                self._heed_memory()
+                self._connection.close()
+                self._process, self._connection = self._start()
+        else:
+            self._hear()
         self._watcher = threading.Thread(target=self._watch, name="policies", daemon=True)
         self._watcher.start()
 
@@ -163,10 +182,13 @@ class _Server:
     def close(self) -> None:
         self._closed = True
         self._process.kill()
+        while self._watcher is not None and self._watcher.is_alive():
+            self._process.kill()  # it may just have been started again
+            self._watcher.join(timeout=_LOOK_S)
         self._process.join()
-        if self._watcher is not None:
-            self._watcher.join()
         self._connection.close()
+        for obituary in self._obituaries:
+            obituary.close()
         self._words.cleanup()
 
     def _start(self) -> tuple[SpawnProcess, Connection]:
@@ -176,10 +198,11 @@ class _Server:
         ours, theirs = context.Pipe()
         order = Order(
             self._ports, self._token, self._address, self._max_batch, self._means.batch_wait_s,
-            self._means.patience_s, Path(self._words.name) / "log",
+            self._means.patience_s, Path(self._words.name) / "log", self._answers,
         )  # fmt: skip
         process = context.Process(target=serve, args=(theirs, order, self._gpu), name="policies", daemon=True)
-        process.start()
+        with deaf_to_interrupts():
+            process.start()
         theirs.close()
         return process, ours
 
@@ -189,40 +212,67 @@ class _Server:
         Raises:
             VlaBenchError: One cannot be.
         """
+        from vla_bench.run.executors.worker import OUT_OF_MEMORY
+
         try:
             heard = self._connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self._process.join()
-            raise MissingCapabilityError(f"the process of the policies {self._how()}") from None
+            code = self._process.exitcode or 0
+            kind = _KilledError if code < 0 or code == OUT_OF_MEMORY else MissingCapabilityError
+            raise kind(f"the process of the policies {self._how()}") from None
         if isinstance(heard, VlaBenchError):
             raise heard
         self.served, self._ports = heard, dict(heard.ports)
 
     def _watch(self) -> None:
-        failed = 0
-        while failed < STARTS:
+        failed, answered, said = 0, 0, ""
+        while True:
             self._process.join()
             if self._closed:
                 return
-            log.warning("the process of the policies %s; it is started again", self._how())
+            if self._answers.value != answered:
+                failed, answered = 0, self._answers.value
+            if failed == STARTS:
+                break
+            self._heed_memory()
+            said = said or f"the process of the policies {self._how()}"
+            log.warning("%s; it is started again", said)
+            failed, said = failed + 1, ""
             with self._asking:
                 self._connection.close()
                 self._process, self._connection = self._start()
                 try:
                     self._hear()
-                    failed = 0
                 except VlaBenchError as error:
-                    log.error("%s", error)
-                    failed += 1
+                    said = str(error)
+        said = said or f"the process of the policies {self._how()}"
+        self._give_up(f"it was tried {STARTS} times, the last time {said}")
+
+    def _give_up(self, why: str) -> None:
+        """Let whoever asks hear why nobody answers, rather than wait."""
+        log.error("policies cannot be loaded again: %s", why)
+        for port in filter(None, self._ports.values()):
+            try:
+                self._obituaries.append(Obituary(self._address, port, why))
+            except OSError as error:  # somebody else listens there, and will not know the token
+                log.error("nobody can be told at port %d: %s", port, error)
+
+    def _heed_memory(self) -> None:
+        """Where memory was the reason, the next process has smaller batches."""
+        from vla_bench.run.executors.worker import OUT_OF_MEMORY
+
+        if self._process.exitcode == OUT_OF_MEMORY:
+            self._max_batch = max(1, self._max_batch // 2)
+            log.warning("batches are of up to %d from now on", self._max_batch)
 
     def _how(self) -> str:
-        """How the process ended, in words; where memory was the reason, the next one has smaller batches."""
+        """How the process ended, in words."""
         from vla_bench.run.executors.watchdog import last_words
-        from vla_bench.run.policy_process import OUT_OF_MEMORY
+        from vla_bench.run.executors.worker import OUT_OF_MEMORY
 
         code = self._process.exitcode
         if code == OUT_OF_MEMORY:
-            self._max_batch = max(1, self._max_batch // 2)
-            return f"ran out of memory; batches are of up to {self._max_batch} now"
+            return "ran out of memory"
         words = last_words(Path(self._words.name) / "log")
         return f"ended with exit status {code}{f': {words}' if words else ''}"

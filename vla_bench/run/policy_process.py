@@ -19,12 +19,11 @@ from vla_bench.policy.memory import ran_out_of_memory
 from vla_bench.policy.profile import profile
 from vla_bench.policy.remote.hosted import PROTOCOL, Pair
 from vla_bench.run.executors.watchdog import Watchdog
-from vla_bench.run.executors.worker import leave_signals_to_main
+from vla_bench.run.executors.worker import OUT_OF_MEMORY
 from vla_bench.run.latency.measuring import Measure, measure
 from vla_bench.run.provenance import device_used
 from vla_bench.run.throughput.supply import Supply, Supplying, supply
-
-OUT_OF_MEMORY = 75  # exit status: the same again with smaller batches may do
+from vla_bench.spawning import leave_signals_to_main
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,7 @@ class Order:
         batch_wait_s: How long a request waits for others.
         patience_s: How long an answer may take before the process is ended.
         log: Where its last words go.
+        answers: Shared with the main process; its `value` grows with every answer.
     """
 
     pairs: Mapping[Pair, int]
@@ -48,6 +48,7 @@ class Order:
     batch_wait_s: float
     patience_s: float
     log: Path
+    answers: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +90,24 @@ def serve(connection: Connection, order: Order, gpu: str | None) -> None:
         raise
 
 
+class _Turn:
+    """Held while a policy computes; counts what came of it, where the main process sees it."""
+
+    def __init__(self, answers: Any) -> None:
+        self._lock, self._answers = threading.Lock(), answers
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._answers.value += kind is None
+        self._lock.release()
+
+
 class _Process:
     def __init__(self, connection: Connection, order: Order, closing: contextlib.ExitStack) -> None:
         self._connection, self._order, self._closing = connection, order, closing
-        self._turn = threading.Lock()
+        self._turn = _Turn(order.answers)
         self._policies: dict[Pair, Policy] = {}
         self._served: dict[Pair, Any] = {}
         connection.send(self._load())
@@ -123,6 +138,8 @@ class _Process:
                 with noting() as taken:
                     policy = build_policy(card, pair[1])
             except MissingCapabilityError:
+                if port:  # it was served before
+                    raise
                 continue  # whoever asks for it will hear why
             served = serving.Served(
                 policy, card, pair[1], max_batch=self._order.max_batch,

@@ -275,13 +275,17 @@ def check_chunk(simulation: Simulation, policy: Policy, actions: Array) -> None:
 def play(run: Rollout, episode: Episode, pacing: str, policy_seed: int) -> dict[str, Any]:
     """Run one episode and return the outcome's fields of a record.
 
-    Nothing that goes wrong in it escapes: what the policy did wrong is a failure with a cause, everything
-    else an error with its traceback.
+    What the policy did wrong is a failure with a cause, everything else an error with its traceback.
+
+    Raises:
+        MemoryError: This process has too little memory; nothing else that goes wrong escapes.
     """
     began = time.perf_counter()
     outcome: dict[str, Any] = {}
     try:
         run.simulation.reset(episode)
+    except MemoryError:
+        raise
     except Exception as error:  # what the simulation could tell is still that of the episode before
         return not_played(error) | {"wall_s": time.perf_counter() - began}
     try:
@@ -290,6 +294,8 @@ def play(run: Rollout, episode: Episode, pacing: str, policy_seed: int) -> dict[
         run.on_start()
         kind = parse_pacing(pacing)
         PACINGS[kind.mode].play(run, kind)
+    except MemoryError:
+        raise
     except PolicyFailure as failure:
         outcome = {"status": "failure", "cause": failure.cause}
     except Exception as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from vla_bench.run.executors import Executor, Means, make_executor
 from vla_bench.run.executors.undecided import Undecided
 from vla_bench.run.executors.units import units_of
+from vla_bench.run.executors.worker import settle
 from vla_bench.run.hosting import Hosting
 from vla_bench.run.plan import Plan
 from vla_bench.run.preparation import Preparation
@@ -42,6 +43,7 @@ def run_plan(
         VlaBenchError: The folder holds something else, cannot be written, or a policy cannot be loaded.
     """
     check_run(folder, header.study_name, header.study_hash, header.plan_hash)
+    settle(folder)
     executor = executor or make_executor(None, Means())
     with contextlib.ExitStack() as closing:
         hosted = plan.study.arms if executor.hosting else ()

@@ -59,13 +59,11 @@ class Policies:
     Args:
         hosts: Those that have a process of their own, where they are reached.
 
-    Attributes:
-        are_elsewhere: Whether there are any.
     """
 
     def __init__(self, hosts: Mapping[Pair, Host] | None = None) -> None:
         self._loaded: dict[Pair, Policy] = {}
-        self.are_elsewhere = bool(hosts)
+        self._hosts = hosts or {}
         if hosts:
             from vla_bench.policy.remote.hosted import use_hosts
 
@@ -74,6 +72,12 @@ class Policies:
     def close(self) -> None:
         """Forget where the hosted ones are."""
         reach_elsewhere({})
+
+    def is_elsewhere(self, name: str, precision: str) -> bool:
+        """Whether a policy, or the one that it wraps, has a process of its own, and is looked after there."""
+        from vla_bench.policy.remote.hosted import hosted_pair
+
+        return bool(self._hosts) and hosted_pair(name, precision) in self._hosts
 
     def get(self, name: str, precision: str) -> Policy:
         """A policy at a precision.
@@ -122,6 +126,9 @@ class Stage:
         policies: Who acts.
         worker: Who plays, for the records.
         scene: What opens the simulations.
+
+    Attributes:
+        exhausted: Whether this process had too little memory for an item: another one may do better.
     """
 
     def __init__(self, job: Job, policies: Policies, worker: str = "0", scene: Scene | None = None) -> None:
@@ -132,7 +139,9 @@ class Stage:
         self._chunks: dict[Arm, int] = {}
         self._sources: dict[Arm, LatencySource] = {}
         self._count = 0
+        self.exhausted = False
         self._playing: tuple[int, Rollout | None] | None = None  # how many items before, and the rollout
+        self._elsewhere = self._reaching = False  # the item's policy is, and is being reached
 
     def progress(self) -> tuple[int, int, int] | None:
         """Something that changes while an item is played, or None while there is nothing to be done here.
@@ -142,7 +151,7 @@ class Stage:
         if self._playing is None:
             return None
         count, run = self._playing
-        if run is not None and run.thinking and self._policies.are_elsewhere:
+        if self._elsewhere and (self._reaching if run is None else run.thinking):
             return None
         return (count, 0, 0) if run is None else (count, run.ticks, run.steps)
 
@@ -153,10 +162,12 @@ class Stage:
         the run.
         """
         started = now()
-        self._count += 1
+        self._count, self._elsewhere = self._count + 1, False
         self._playing = (self._count, None)
         try:
             outcome = self._outcome(item)
+        except MemoryError as error:
+            self.exhausted, outcome = True, not_played(error)
         finally:
             self._playing = None
         return Record.of(
@@ -175,7 +186,9 @@ class Stage:
             return not_played(lacking)
         try:
             simulation = self._scene.of(self._task(item))
-            policy = self._policies.get(item.arm.policy, item.arm.precision)
+            policy = self._policy(item.arm)
+        except MemoryError:
+            raise
         except Exception as error:
             return not_played(error)
         run = Rollout(
@@ -199,6 +212,14 @@ class Stage:
         if arm not in self._chunks:
             self._chunks[arm] = arm.chunk_executed or read_card(arm.policy).chunk_executed
         return self._chunks[arm]
+
+    def _policy(self, arm: Arm) -> Policy:
+        self._elsewhere = self._policies.is_elsewhere(arm.policy, arm.precision)
+        self._reaching = True
+        try:
+            return self._policies.get(arm.policy, arm.precision)
+        finally:
+            self._reaching = False
 
     def _source(self, arm: Arm) -> LatencySource:
         if arm not in self._sources:

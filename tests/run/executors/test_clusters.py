@@ -13,7 +13,7 @@ from vla_bench.run.records import read_run
 from vla_bench.types import Episode
 
 OTHER = "bridge_base/stack_the_green_block_on_the_yellow_block"
-STUDY = {"tasks": (BRIDGE, OTHER), "policies": ("trapped", "noop"), "episodes": 2, "budget": {"steps": 3}}
+STUDY = {"tasks": (BRIDGE, OTHER), "policies": ("noop", "trapped"), "episodes": 2, "budget": {"steps": 3}}
 LOCAL = {"slurm_cluster": "local", "timeout_min": 5}
 
 

@@ -45,6 +45,8 @@ PROTOCOLS = {
     "gr00t-n16": "vla_bench.policy.remote.gr00t",
     "rest": "vla_bench.policy.remote.rest",
 }
+# How often a request is sent again to a server that went away while it was about to answer.
+RESENT = 2
 
 
 class RemotePolicy:
@@ -139,14 +141,15 @@ class RemotePolicy:
         self._begun = True
 
     def _transfer(self, frame: bytes) -> bytes | str:
-        if self._connected:
-            try:
-                return self._exchange.transfer(frame)
-            except LostServerError as error:
-                self._hang_up()
-                if isinstance(error, LateServerError) or not self._exchange.resends:
-                    raise
-        self._connect()
+        for _ in range(RESENT):
+            if self._connected:
+                try:
+                    return self._exchange.transfer(frame)
+                except LostServerError as error:
+                    self._hang_up()
+                    if isinstance(error, LateServerError) or not self._exchange.resends:
+                        raise
+            self._connect()
         return self._exchange.transfer(frame)
 
     def _connect(self) -> Offer:

@@ -24,6 +24,10 @@ class LateServerError(LostServerError):
     """A server that did not answer in time; asking again would only make it later."""
 
 
+class GoneServerError(MissingCapabilityError):
+    """A server that said that it will not come back, and why: trying again is in vain."""
+
+
 class AnswerError(VlaBenchError):
     """An answer that cannot be used: it breaks the protocol, or the server says that it failed."""
 

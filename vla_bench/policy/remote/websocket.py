@@ -10,10 +10,11 @@ from websockets.sync.client import ClientConnection, connect
 
 from vla_bench.errors import MissingCapabilityError
 from vla_bench.policy.remote.conventions import Address
-from vla_bench.policy.remote.exchange import AnswerError, LateServerError, LostServerError
+from vla_bench.policy.remote.exchange import AnswerError, GoneServerError, LateServerError, LostServerError
 from vla_bench.policy.remote.wire import MAX_BYTES
 
 CLOSE_S = 1.0
+MAX_REASON = 2000
 
 
 class WebSocketLink:
@@ -57,6 +58,9 @@ class WebSocketLink:
                 raise MissingCapabilityError(f"{self._theirs} does not let us in; {self._hint}") from error
             if status == HTTPStatus.SERVICE_UNAVAILABLE:
                 raise LostServerError(f"{self._theirs} is not available: HTTP status {status}") from error
+            if status == HTTPStatus.GONE:
+                why = (error.response.body or b"").decode(errors="replace")[:MAX_REASON]
+                raise GoneServerError(f"{self._theirs} will not come back: {why}") from error
             raise AnswerError(f"{self._theirs} is no such server: HTTP status {status}") from error
         except InvalidHandshake as error:
             if isinstance(error.__cause__, EOFError):

@@ -13,7 +13,8 @@ from vla_bench.run.executors.units import RETRIES, Schedule, Unit, by_task, in_o
 from vla_bench.run.outcomes import not_played
 from vla_bench.run.plan import WorkItem
 from vla_bench.run.provenance import now
-from vla_bench.run.records import Record, RecordWriter, last_record
+from vla_bench.run.records import Record, RecordWriter, Tail
+from vla_bench.run.records.files import file_of
 from vla_bench.run.stage import Job
 
 MAIN = "main"
@@ -81,6 +82,7 @@ class _Place:
     """A worker's place: who fills it now, what is played there, and what was before."""
 
     hand: Hand
+    tail: Tail  # what it writes
     unit: Unit | None = None
     before: Unit | None = None
     done: list[str] = field(default_factory=list)  # keys of the unit's items that are recorded
@@ -113,13 +115,15 @@ class Crew:
         stops = self._job.study.statistics.stop != "never"
         schedule = Schedule(units, in_order if stops else by_task)
         names = self._names[: max(1, len(units))]
-        places = [_Place(self._transport.hire(name)) for name in names] if units else []
+        places: list[_Place] = []
         try:
+            for name in names if units else ():
+                places.append(_Place(*self._hire(name)))
             while self._hand_out(schedule, places):
                 for hand, event in self._transport.events([place.hand for place in places]):
                     place = next(place for place in places if place.hand is hand)
                     yield from self._hear(schedule, place, event)
-        except GeneratorExit:
+        except (GeneratorExit, KeyboardInterrupt):
             self._drain(places)
             raise
         finally:
@@ -154,11 +158,12 @@ class Crew:
         unit = place.unit
         log.warning("worker %s ended %s; another takes its place", place.hand.name, event.how)
         if unit is not None:
-            # it may have written a record and died before it could say so
-            last = last_record(self._job.folder, place.hand.name)
-            if last is not None and last.key in {item.key for item in unit.after(place.done)}:
-                place.done.append(last.key)
-                yield last
+            # it may have written records and died before it could say so
+            unheard = {item.key for item in unit.after(place.done)}
+            for record in place.tail.new():
+                if record.key in unheard:
+                    place.done.append(record.key)
+                    yield record
             left = unit.after(place.done)
             if left and not schedule.died(left[0]):
                 error = WorkerDiedError(
@@ -169,7 +174,11 @@ class Crew:
             self._vacate(schedule, place)
             schedule.put_back(left)
         place.hand.kill()
-        place.hand, place.before = self._transport.hire(place.hand.name), None
+        (place.hand, place.tail), place.before = self._hire(place.hand.name), None
+
+    def _hire(self, name: str) -> tuple[Hand, Tail]:
+        tail = Tail(file_of(self._job.folder, name))  # before anything is added to it
+        return self._transport.hire(name), tail
 
     def _vacate(self, schedule: Schedule, place: _Place) -> None:
         if place.unit is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import socket
@@ -109,11 +110,13 @@ class _Actor:
     """A worker; what it raises is its answer."""
 
     def __init__(self, job: Job, name: str, number: int, patience_s: float) -> None:
-        self._worker = Worker(job, name, number, patience_s)
+        self._begin = functools.partial(Worker, job, name, number, patience_s)
+        self._worker: Worker | None = None
 
     def play(self, unit: Unit) -> tuple[list[Record], str | None]:
         records: list[Record] = []
         try:
+            self._worker = self._worker or self._begin()  # here, where a file that is locked can be said
             records.extend(self._worker.play(unit))
         except VlaBenchError as error:
             return records, str(error)

@@ -18,7 +18,7 @@ from vla_bench.run.executors.units import RETRIES, Unit
 from vla_bench.run.executors.worker import LOGS
 from vla_bench.run.hosting import LOOPBACK, Hosting
 from vla_bench.run.plan import WorkItem
-from vla_bench.run.records import Record
+from vla_bench.run.records import Record, done_keys
 from vla_bench.run.records.growing import Growing
 from vla_bench.run.stage import Job, Policies
 
@@ -95,7 +95,8 @@ def _play(prefix: str, job: Job, units: Sequence[Unit], means: Means) -> int:
     means = dataclasses.replace(means, workers=1)
     with Hosting(job.study.arms, means, LOOPBACK) as hosting:
         job = dataclasses.replace(job, hosts=hosting.hosts)
-        records = Processes(means, prefix).run(job, units, Policies(), lambda item: True)
+        done = done_keys(job.folder)  # it may have waited for long: another array may have played some
+        records = Processes(means, prefix).run(job, units, Policies(), lambda item: item.key not in done)
         return sum(1 for _ in records)
 
 

@@ -17,15 +17,15 @@ from vla_bench.run.executors.memory import require_memory
 from vla_bench.run.executors.units import Unit
 from vla_bench.run.executors.watchdog import last_words
 from vla_bench.run.executors.worker import (
+    OUT_OF_MEMORY,
     Worker,
-    leave_signals_to_main,
     log_of,
-    one_thread_each,
 )
 from vla_bench.run.hosting import LOOPBACK
 from vla_bench.run.plan import WorkItem
 from vla_bench.run.records import Record
 from vla_bench.run.stage import Job, Policies
+from vla_bench.spawning import deaf_to_interrupts, leave_signals_to_main, one_thread_each
 
 _POLL_S = 1.0
 
@@ -72,7 +72,8 @@ class _Local:
         ours, theirs = self._context.Pipe()
         arguments = (theirs, self._job, name, self._names.index(name), self._patience_s)
         process = self._context.Process(target=_work, args=arguments, name=f"worker {name}", daemon=True)
-        process.start()
+        with deaf_to_interrupts():
+            process.start()
         theirs.close()
         return _Process(name, process, ours, self._job)
 
@@ -110,6 +111,8 @@ class _Process:
 
 def _how(code: int | None, words: str) -> str:
     """How a process ended, in words."""
+    if code == OUT_OF_MEMORY:
+        return "because memory ran out"
     said = f": {words}" if words else ""
     if code is not None and code < 0:
         return f"by {signal.Signals(-code).name}{said}"

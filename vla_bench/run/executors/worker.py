@@ -12,13 +12,12 @@ from vla_bench.errors import VlaBenchError
 from vla_bench.run.executors.units import Unit
 from vla_bench.run.executors.watchdog import Watchdog
 from vla_bench.run.records import Record, RecordWriter
+from vla_bench.run.records.files import record_files, worker_of
 from vla_bench.run.stage import Job, Policies, Stage
-from vla_bench.spawning import leave_signals_to_main, one_thread_each
-
-__all__ = ["LOGS", "PATIENCE_S", "Worker", "leave_signals_to_main", "log_of", "one_thread_each"]
 
 PATIENCE_S = 600.0
 _TAKE_OVER_S = 10.0  # how long the file of a worker that died may stay locked
+OUT_OF_MEMORY = 75  # exit status: a new process may do better
 LOGS = "workers"
 
 
@@ -50,9 +49,12 @@ class Worker:
 
         Raises:
             VlaBenchError: A record cannot be written.
+            SystemExit: Memory did not suffice: what leaked is given back with the process.
         """
         for item in unit.items:
             record = self._stage.play(item)
+            if self._stage.exhausted:
+                raise SystemExit(OUT_OF_MEMORY)
             self._writer.append(record)
             yield record
 
@@ -66,6 +68,18 @@ class Worker:
 def log_of(folder: Path, name: str) -> Path:
     """Where a worker's last words are."""
     return folder / LOGS / f"{name}.log"
+
+
+def settle(folder: Path) -> None:
+    """Wait until nobody writes the records of a folder any more, and drop lines that were torn.
+
+    A main process that was killed takes its workers with it, and the last of them may still be writing.
+
+    Raises:
+        VlaBenchError: Somebody goes on writing.
+    """
+    for path in record_files(folder):
+        _take_over(folder, worker_of(path)).close()
 
 
 def _take_over(folder: Path, name: str) -> RecordWriter:

@@ -16,7 +16,7 @@ from vla_bench.run.records.lines import decode, encode
 from vla_bench.run.records.parquet import Compaction, compact, read_compaction
 from vla_bench.run.records.reader import Run, done_keys, garbage_kept, read_run
 from vla_bench.run.records.schema import SCHEMA_VERSION, ErrorInfo, Record
-from vla_bench.run.records.tail import last_record
+from vla_bench.run.records.tail import Tail
 from vla_bench.run.records.writer import RecordWriter, note_decisions, open_run
 
 __all__ = [
@@ -34,13 +34,13 @@ __all__ = [
     "Run",
     "RunHeader",
     "Session",
+    "Tail",
     "compact",
     "decode",
     "done_keys",
     "encode",
     "garbage_kept",
     "incomparable",
-    "last_record",
     "latencies_ms",
     "note_decisions",
     "open_run",

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vla_bench.run.records.files import LineFile, record_files
 from vla_bench.run.records.header import RunHeader, read_header
@@ -65,6 +66,13 @@ def audit(folder: Path) -> Audit:
         remarks.append(f"{superseded} records are superseded by another of the same episode and arm")
     lines = sum(file.part().lines for file in files)
     return Audit(header, lines, records, tuple(findings), tuple(remarks))
+
+
+def repeatable(record: Record) -> dict[str, Any]:
+    """Plain values of what an episode decides: the same whoever plays it, wherever and whenever."""
+    table = {key: value for key, value in dataclasses.asdict(record).items() if key not in UNREPEATABLE}
+    calls = {key: list(value) for key, value in table["inferences"].items() if key not in _PHASES}
+    return table | {"inferences": calls}
 
 
 def differences(one: Record, other: Record) -> list[str]:

@@ -90,6 +90,16 @@ class LineFile:
         return record
 
 
+def file_of(folder: Path, worker: str) -> Path:
+    """The file of lines that a worker writes."""
+    return folder / f"episodes-{worker}.jsonl"
+
+
+def worker_of(path: Path) -> str:
+    """The worker that writes a file of lines."""
+    return path.stem.removeprefix("episodes-")
+
+
 def record_files(folder: Path) -> list[Path]:
     """The files of lines in a results folder, in order."""
     return sorted(folder.glob("episodes-*.jsonl"))

@@ -11,9 +11,11 @@ from pathlib import Path
 from types import TracebackType
 
 from vla_bench.errors import VlaBenchError
+from vla_bench.run.records.files import file_of
 from vla_bench.run.records.header import HEADER_FILE, Decided, RunHeader, read_header
 from vla_bench.run.records.lines import encode
 from vla_bench.run.records.schema import Record
+from vla_bench.run.records.tail import end_of_last_line
 
 
 def check_run(folder: str | Path, study_name: str, study_hash: str, plan_hash: str) -> RunHeader | None:
@@ -129,11 +131,11 @@ class RecordWriter:
     def __init__(self, folder: str | Path, worker: str = "0") -> None:
         if not re.fullmatch(r"[A-Za-z0-9._-]+", worker):
             raise VlaBenchError(f"worker {worker!r}: a worker's name holds letters, digits, '.', '_' and '-'")
-        self.path = Path(folder) / f"episodes-{worker}.jsonl"
+        self.path = file_of(Path(folder), worker)
         try:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             _lock(self._file, self.path)
-            os.ftruncate(self._file, _end_of_last_line(self._file))  # a torn line would swallow the next
+            os.ftruncate(self._file, end_of_last_line(self._file))  # a torn line would swallow the next
             _sync_folder(self.path.parent)
         except OSError as error:
             raise VlaBenchError(f"{self.path} cannot be written: {error.strerror}") from error
@@ -189,19 +191,6 @@ def _lock(file: int, path: Path) -> None:
         ) from error
     except OSError:
         return  # a file system without locks: nothing to ask
-
-
-def _end_of_last_line(file: int) -> int:
-    """Bytes up to and including the last line end."""
-    block = 1 << 16
-    end = os.fstat(file).st_size
-    while end > 0:
-        start = max(0, end - block)
-        found = os.pread(file, end - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0
 
 
 def _replace(path: Path, text: str) -> None:

@@ -14,10 +14,10 @@ from vla_bench.errors import MissingCapabilityError, VlaBenchError
 from vla_bench.policy.base import PolicySpec
 from vla_bench.run.conventions import observe
 from vla_bench.run.executors.memory import require_memory
-from vla_bench.run.executors.worker import leave_signals_to_main, one_thread_each
 from vla_bench.run.plan import WorkItem
 from vla_bench.run.rollout import Rollout, play
 from vla_bench.run.throughput.free import Free
+from vla_bench.spawning import leave_signals_to_main, one_thread_each
 from vla_bench.types import ActionChunk, Observation
 
 

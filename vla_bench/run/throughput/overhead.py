@@ -161,7 +161,7 @@ class _WatchedPolicies(Policies):
         self, policies: Policies, scene: _WatchedScene, shown: PolicySpec | None, watch: _Watch
     ) -> None:
         self._policies, self._scene, self._shown, self._watch = policies, scene, shown, watch
-        self.are_elsewhere = False
+        self._hosts = {}  # all are here
 
     def get(self, name: str, precision: str) -> Any:
         return _WatchedPolicy(self._one(name, precision), self._watch)
