@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -104,7 +106,39 @@ def test_a_data_set_that_has_grown_is_decoded_anew(tmp_path):
     samples = Samples(folder, cameras=CAMERAS)
     assert len(samples) == 8
     np.testing.assert_array_equal(samples[7].images[CAMERAS[0]], picture(13))
-    assert len(list((folder / decoded.FOLDER).iterdir())) == 3, "numbers and two cameras, nothing outdated"
+    assert len(list((folder / decoded.FOLDER).glob("[!.]*"))) == 3, (
+        "numbers and two cameras, nothing outdated"
+    )
+
+
+def test_those_who_open_a_data_set_at_once_decode_it_once(tmp_path, monkeypatch):
+    folder, decode, decoding = write_dataset(tmp_path / "d"), decoded.Decoded._decode, []
+    both = threading.Barrier(2)
+
+    def counted(self, draft, camera, shape):
+        decoding.append(camera)
+        decode(self, draft, camera, shape)
+
+    def read(_):
+        both.wait()
+        return Samples(folder, cameras=("agentview",))[11].images["agentview"]
+
+    monkeypatch.setattr(decoded.Decoded, "_decode", counted)
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(read, range(2)):
+            np.testing.assert_array_equal(found, picture(23))
+    assert decoding == ["agentview"]
+
+
+def test_what_is_held_out_is_not_opened_for_training(tmp_path):
+    states, actions = numbers(0, 2)
+    with Recording(tmp_path / "d", LAYOUT, MADE_WITH) as recording, recording.draft() as draft:
+        for frame in range(2):
+            draft.add(dict.fromkeys(CAMERAS, picture(frame)), states[frame], actions[frame])
+        draft.keep("bridge/lift_cheese#seed1", "bridge/lift_cheese", "lift the cheese")
+    assert len(open_demonstrations(tmp_path / "d")) == 1, "what is asked offline may show it"
+    with pytest.raises(DataError, match="shows bridge/lift_cheese, out of distribution"):
+        Samples(tmp_path / "d", cameras=())
 
 
 def test_a_decoding_that_was_interrupted_leaves_nothing_that_looks_whole(tmp_path):

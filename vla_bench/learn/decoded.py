@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,9 +122,15 @@ class Decoded:
         stored.flush()
 
     def _write(self, path: Path, write: Callable[[Path], None]) -> None:
-        """Make a file as a whole, and remove those like it that belong to an earlier state of the data."""
+        """Make a file as a whole, and remove those like it that belong to an earlier state of the data.
+
+        Who comes while another makes it waits, and finds it made.
+        """
         try:
-            write_whole(path, write)
+            with _alone(path.parent):
+                if path.is_file():
+                    return
+                write_whole(path, write)
         except OSError as error:
             raise VlaBenchError(f"{path}: cannot be written: {error.strerror or error}") from error
         kind = path.name.removesuffix(path.suffix).removesuffix(self._digest)
@@ -158,6 +165,17 @@ def _files(source: Path) -> Iterator[Path]:
         parts = path.relative_to(source).parts
         if parts[0] not in (FOLDER, STATISTICS) and path.is_file() and not any(p[0] == "." for p in parts):
             yield path
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until nobody else makes something in a folder."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _collect(data: Demonstrations, progress: Progress) -> dict[str, Any]:
