@@ -100,7 +100,8 @@ def _rounded(size: int, multiple: int = 64) -> int:
 def _initial(model: OpenVla, seed: int) -> dict[str, Tensor]:
     """Initial weights by name: what passes through keeps its spread, residual branches begin small."""
     draws = seeding.generator("policy", "openvla", "initial weights", seed)
-    towers = dict(zip(("featurizer", "fused_featurizer"), model.config.towers, strict=False))
+    names = ("featurizer", "fused_featurizer")
+    towers: dict[str, Tower] = dict(zip(names, model.config.towers, strict=False))
     state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         shape = tuple(tensor.shape)

@@ -12,6 +12,7 @@ from support.training import config, demonstrations, goal, opened, trained
 
 from vla_bench.catalog import POLICIES_DIR_VARIABLE
 from vla_bench.errors import ConventionError, MissingCapabilityError, VlaBenchError
+from vla_bench.learn import held_out
 from vla_bench.learn.training import loop, state
 from vla_bench.learn.training.config import Limits, Rhythm
 from vla_bench.learn.training.curve import read_curve
@@ -76,6 +77,9 @@ def test_a_policy_of_a_checkpoint_sees_and_says_what_training_saw_and_said(data,
         assert list(prepared.prompts[0]) == list(inputs.prompts[row])
         wanted = policy.encode_actions(sample.actions)
         assert wanted.ravel().tolist() == targets[row].tolist()
+        # said without a mistake, they are the demonstrated commands but for bins and the extreme percents
+        meant = policy.commands(policy.parts.values(targets[row : row + 1])[0])
+        np.testing.assert_allclose(meant, sample.actions, atol=0.05)
         forced = policy.action_logits([seen], wanted)
         assert forced.tokens.ravel().tolist() == ours[row].argmax(-1).tolist()
         first = ours.shape[-1] - 64 - 256
@@ -179,6 +183,13 @@ def test_another_training_in_the_folder_is_refused_with_what_differs(data, tmp_p
         opened(data, tmp_path, config(strategy="lora"))
     with pytest.raises(ConventionError, match=r"options\.mirrored"):
         opened(data, tmp_path, what=goal(mirrored=True))
+
+
+def test_a_training_says_what_it_learned_from_and_what_it_never_saw(data, tmp_path):
+    opened(data, tmp_path)
+    facts = json.loads((tmp_path / "training.json").read_text())
+    assert facts["tasks"] == ["mine/task0", "mine/task1"]
+    assert facts["held_out"] == held_out.digest()
 
 
 def test_a_checkpoint_of_another_strategy_is_refused(data, tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "step", "samples", "minutes", "loss", "token_accuracy", "distance", "gradient_norm", "learning_rate",
     "samples_per_s", "waiting_share", "held_out_loss", "held_out_token_accuracy", "held_out_distance",
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ def action_logits(parts: Parts, inputs: Inputs, targets: Tensor) -> Tensor:
     ).logits
 
 
-def _attention(device: torch.device, *, bf16: bool) -> AbstractContextManager[None]:
+def _attention(device: torch.device, *, bf16: bool) -> AbstractContextManager[Any]:
     """On the CPU in bfloat16, fused attention is slower than unfused: its way back took 2/5 of a step."""
     return sdpa_kernel(SDPBackend.MATH) if bf16 and device.type == "cpu" else nullcontext()
 

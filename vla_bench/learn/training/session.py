@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from vla_bench.errors import ConventionError
+from vla_bench.learn import held_out
 from vla_bench.learn.action_statistics import statistics_of
 from vla_bench.learn.architecture import Architecture
 from vla_bench.learn.decoded import Progress, digest
@@ -210,7 +211,8 @@ def _remember(
     path = folder / TRAINING
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, facts)
+        # what it was when the training began, to be compared with what the policy is judged on
+        write_json(path, {**facts, "tasks": sorted(set(samples.task_ids)), "held_out": held_out.digest()})
         return
     known = read_json(path)
     differing = [key for key in _flat(facts) if _flat(known).get(key) != _flat(facts)[key] and key != "hash"]

@@ -66,7 +66,7 @@ def held_out(learner: Learner, batches: Batches) -> dict[str, Any]:
     held = batches.held_out
     if not len(held):
         return {}
-    chosen, size = held[:: -(-len(held) // HELD_OUT)], learner.config.batch
+    chosen, size = held[:: -(-len(held) // HELD_OUT)].tolist(), learner.config.batch
     with torch.no_grad():
         found = [
             measure(learner, batches.measured(chosen[i : i + size])) for i in range(0, len(chosen), size)
