@@ -87,6 +87,24 @@ def test_a_policy_of_a_checkpoint_sees_and_says_what_training_saw_and_said(data,
         np.testing.assert_allclose(forced.log_probs[0, :, :256], expected.numpy(), atol=1e-4)
 
 
+def test_prompts_of_different_lengths_do_not_disturb_each_other(data, tmp_path):
+    session = opened(data, tmp_path)
+    inputs, targets = inputs_of(session, session.batches.training[:3])
+    prompts = [[1, *range(40, 40 + length), 3] for length in (4, 9, 30)]
+    with torch.no_grad():
+        together = action_logits(session.learner.parts, Inputs(prompts, inputs.pixels, None), targets)
+        for i, ids in enumerate(prompts):
+            one = Inputs([ids], inputs.pixels[i : i + 1], None)
+            alone = action_logits(session.learner.parts, one, targets[i : i + 1])
+            torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_several_processes_are_refused_before_they_write_into_one_folder(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(MissingCapabilityError, match="one process"):
+        opened(data, tmp_path)
+
+
 def test_stopped_and_continued_weights_are_those_of_a_training_that_ran_through(data, tmp_path):
     how = config(accumulate=2, warmup_steps=2, decay_steps=6, weight_decay=0.1)
     _, through = trained(data, tmp_path / "through", 6, how)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vla_bench.errors import ConventionError
+from vla_bench.errors import ConventionError, MissingCapabilityError
 from vla_bench.learn import held_out
 from vla_bench.learn.action_statistics import statistics_of
 from vla_bench.learn.architecture import Architecture
@@ -101,6 +102,11 @@ def open_session(
         MissingCapabilityError: This kind of policy is not trained here, or the machine lacks something.
         MissingDataError, DataError: Data or checkpoint cannot be read.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # torchrun's and accelerate's
+        raise MissingCapabilityError(
+            f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: a training is one process on one device; start it "
+            "without torchrun or accelerate"
+        )
     samples = Samples(data, chunk=goal.chunk, cameras=goal.conventions.cameras, progress=progress)
     conventions = fitted(goal.conventions, samples)
     _remember(folder, goal, conventions, config, samples)
