@@ -8,18 +8,21 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.openvla import BRIDGE_OPTIONS, write_checkpoint
 from support.training import config, demonstrations, goal, opened, trained
 
 from vla_bench.catalog import POLICIES_DIR_VARIABLE
 from vla_bench.errors import ConventionError, MissingCapabilityError, VlaBenchError
 from vla_bench.learn import held_out
+from vla_bench.learn.samples import Samples
 from vla_bench.learn.training import loop, state
 from vla_bench.learn.training.config import Limits, Rhythm
 from vla_bench.learn.training.curve import read_curve
 from vla_bench.learn.training.loop import Watchers, train
 from vla_bench.learn.training.objective import action_logits, measure
-from vla_bench.learn.training.session import write_card, write_policy
+from vla_bench.learn.training.session import Goal, write_card, write_policy
 from vla_bench.policy.cards import load_policy
+from vla_bench.policy.openvla.conventions import Conventions, from_commands
 from vla_bench.policy.openvla.parts import Inputs
 from vla_bench.policy.tensors import SINGLE
 from vla_bench.types import Observation
@@ -66,8 +69,6 @@ def test_a_policy_of_a_checkpoint_sees_and_says_what_training_saw_and_said(data,
         theirs = action_logits(policy.parts, inputs, targets)
     assert torch.equal(ours, theirs)
     # and through the policy's own eyes, prompt and decoding
-    from vla_bench.learn.samples import Samples
-
     stored = Samples(data, cameras=("agentview",))
     for row, index in enumerate(samples):
         sample = stored[int(index)]
@@ -114,6 +115,30 @@ def test_stopped_and_continued_weights_are_those_of_a_training_that_ran_through(
     for file in (SINGLE, state.MOMENTS):
         assert (through.checkpoint / file).read_bytes() == (parts.checkpoint / file).read_bytes()
     assert [row["step"] for row in read_curve(tmp_path / "parts")] == ["2", "3", "6"]
+
+
+@pytest.mark.parametrize("strategy", ["full", "lora"])
+def test_an_official_checkpoint_is_trained_further_and_read_by_its_own_card(data, tmp_path, strategy):
+    base = write_checkpoint(tmp_path / "official")
+    what = Goal("further", Conventions.model_validate(BRIDGE_OPTIONS), base=base)
+    how = config(strategy=strategy, rank=4, batch=2, learning_rate=1e-2)
+    session, ended = trained(data, tmp_path / "out", 2, how, what)
+    if strategy == "full":
+        whole = ended.checkpoint
+    else:
+        session.learner.write_merged(whole := tmp_path / "whole", 2, torch.float32)
+    policy = load_policy(f"openvla-7b:{whole}", "fp32")
+    inputs, targets = inputs_of(session, range(2))
+    with torch.no_grad():
+        ours = action_logits(session.learner.parts, inputs, targets)
+        theirs = action_logits(policy.parts, inputs, targets)
+        before = action_logits(load_policy(f"openvla-7b:{base}", "fp32").parts, inputs, targets)
+    torch.testing.assert_close(ours, theirs, atol=0.0 if strategy == "full" else 1e-4, rtol=0.0)
+    assert (before - theirs).abs().max() > 0.05
+    # trained on metres and radians of this data set, which the card finds under the name it knows
+    assert policy.parts.statistics.tables.keys() == {"bridge_orig"}
+    moved = from_commands(Samples(data, cameras=()).actions, what.conventions)
+    np.testing.assert_allclose(policy.parts.scaling.high[:6], np.quantile(moved, 0.99, axis=0)[:6])
 
 
 def test_half_a_checkpoint_is_none(data, tmp_path, monkeypatch):
