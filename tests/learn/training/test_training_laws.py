@@ -175,6 +175,32 @@ def test_the_one_who_stops_it_loses_nothing(data, tmp_path):
     assert (after.checkpoint / SINGLE).read_bytes() == (through.checkpoint / SINGLE).read_bytes()
 
 
+def test_it_is_played_every_so_often_and_at_its_end_and_where_it_was_broken_off_but_not_when_stopped(
+    data, tmp_path
+):
+    played, stopped = [], []
+
+    def play(checkpoint, step):
+        assert checkpoint == state.newest(tmp_path)
+        played.append(step)
+
+    def session_until(steps):
+        session = opened(data, tmp_path)
+        watchers = Watchers(on_checkpoint=play, is_stopping=lambda: bool(stopped))
+        limits, rhythm = Limits(max_steps=steps), Rhythm(evaluate=2)
+        return train(session.learner, session.batches, tmp_path, limits, rhythm, watchers)
+
+    session_until(3)
+    assert played == [2, 3]
+    session_until(5)
+    assert played == [2, 3, 4, 5]
+    session_until(5)
+    assert played == [2, 3, 4, 5, 5]
+    stopped.append(True)
+    assert session_until(9).reason == "interrupted"
+    assert played == [2, 3, 4, 5, 5]
+
+
 def test_passes_that_are_accumulated_are_one_large_batch(data, tmp_path):
     _, one = trained(data, tmp_path / "one", 2, config(batch=8, augment="none"))
     _, two = trained(data, tmp_path / "two", 2, config(batch=4, accumulate=2, augment="none"))

@@ -50,7 +50,7 @@ class Watchers:
     Attributes:
         on_step: After every step, with the step, loss and accuracy (NaN without tokens).
         on_checkpoint: Every `Rhythm.evaluate` steps and at the end, with the folder of a checkpoint and its
-            step.
+            step; again when the training is continued from there.
         is_stopping: Asked after every step whether somebody wants it to stop.
     """
 
@@ -113,6 +113,9 @@ class _Run:
     def until_its_end(self) -> Ended:
         """Train until a limit."""
         last: dict[str, Any] = {}
+        place = state.newest(self._folder)
+        if place is not None and self._is_evaluated():  # perhaps that is where the last session ended
+            self._watchers.on_checkpoint(place, self._progress.step)
         with self._supply.starting(self._progress.step * self._learner.config.accumulate):
             while (reason := self._over()) is None:
                 began = time.perf_counter()
@@ -163,8 +166,7 @@ class _Run:
     def _after(self) -> dict[str, Any] | None:
         """What is due after a step; returns the line of the curve, if there is one."""
         step, rhythm, row = self._progress.step, self._rhythm, None
-        ends = self._over() is not None
-        is_evaluated = bool(rhythm.evaluate) and (ends or step % rhythm.evaluate == 0)
+        ends, is_evaluated = self._over() is not None, self._is_evaluated()
         if ends or is_evaluated or step % rhythm.log == 0:
             row = self._tally.row()
             if ends or is_evaluated or step % rhythm.save == 0:
@@ -176,6 +178,12 @@ class _Run:
             if is_evaluated:
                 self._watchers.on_checkpoint(place, step)
         return row
+
+    def _is_evaluated(self) -> bool:
+        """Whether the state of now is played: every so often, and at an end that nobody asked for by hand."""
+        every = self._rhythm.evaluate
+        ends = self._over() not in (None, "interrupted")
+        return every > 0 and (ends or self._progress.step % every == 0)
 
     def _save(self) -> Path:
         return state.save(self._folder, self._learner, self._optimizer, self._progress, self._rhythm.keep)
