@@ -16,6 +16,8 @@ from vla_bench.learn.training.session import Goal, Session, open_session
 from vla_bench.policy.openvla.conventions import Conventions
 
 CPU = torch.device("cpu")
+# models this small lose more by sharing the work than they gain
+torch.set_num_threads(1)
 OPTIONS = {
     "prompt": "openvla", "cameras": ["agentview"], "mirrored": False, "jpeg": False, "lanczos": True,
     "crop_area": 0.9, "unnorm_key": "mine", "units": "controller", "gripper": "one_opens", "head": "tokens",

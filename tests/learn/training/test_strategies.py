@@ -66,13 +66,6 @@ def siglip_7b():
     return ModelConfig((TOWERS["vit_so400m_patch14_siglip_224"],), llama, 256, 32000)
 
 
-@pytest.mark.parametrize(("strategy", "rank"), PAPER)
-def test_as_many_weights_are_trained_as_the_paper_says(siglip_7b, strategy, rank):
-    model = OpenVla.on_meta(siglip_7b)
-    strategies.prepare(model, TrainingConfig(strategy=strategy, rank=rank, learning_rate=1.0))
-    assert strategies.count(model) / 1e6 == pytest.approx(PAPER[strategy, rank], rel=1e-3)
-
-
 @pytest.mark.parametrize("strategy", TRAINED)
 def test_a_strategy_changes_its_weights_and_no_other(data, base, tmp_path, strategy):
     session, ended = trained(data, tmp_path, 2, config(strategy=strategy, batch=12), goal(base=base))
@@ -200,3 +193,10 @@ def test_what_is_not_trained_here_is_said(data, base, tmp_path, options):
 def test_a_base_that_is_not_there_is_named(data, tmp_path):
     with pytest.raises(MissingDataError, match="nowhere"):
         opened(data, tmp_path, what=goal(base=Path("nowhere")))
+
+
+@pytest.mark.parametrize(("strategy", "rank"), PAPER)
+def test_as_many_weights_are_trained_as_the_paper_says(siglip_7b, strategy, rank):
+    model = OpenVla.on_meta(siglip_7b)
+    strategies.prepare(model, TrainingConfig(strategy=strategy, rank=rank, learning_rate=1.0))
+    assert strategies.count(model) / 1e6 == pytest.approx(PAPER[strategy, rank], rel=1e-3)
