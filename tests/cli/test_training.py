@@ -19,6 +19,7 @@ from vla_bench.learn.training import state
 from vla_bench.policy.tensors import SINGLE
 
 TASK = "bridge_base/lift_the_carrot"
+ALONE = environment(OMP_NUM_THREADS=1)  # as in support.training
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def architecture(tmp_path_factory):
 def test_a_trained_policy_is_finetuned_evaluated_on_select_seeds_and_run(data, architecture, tmp_path):
     made = vla_bench(
         "train", "--architecture", architecture, "--data", data, "--out", tmp_path / "new", "--max-steps", 2,
-        "--json",
+        "--json", env=ALONE,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     told = json.loads(made.stdout)
@@ -50,7 +51,7 @@ def test_a_trained_policy_is_finetuned_evaluated_on_select_seeds_and_run(data, a
     further = vla_bench(
         "finetune", "--policy", tmp_path / "new", "--strategy", "lora", "--rank", 4, "--data", data,
         "--out", tmp_path / "lora", "--max-steps", 2, "--evaluate-every", 2, "--task", TASK, "--episodes", 1,
-        "--json",
+        "--json", env=ALONE,
     )  # fmt: skip
     assert further.returncode == 0, further.stderr
     told = json.loads(further.stdout)
@@ -60,7 +61,7 @@ def test_a_trained_policy_is_finetuned_evaluated_on_select_seeds_and_run(data, a
     header = json.loads((tmp_path / "lora/evaluations/step-00000002/run/run.json").read_text())
     assert header["study"]["namespace"] == "select"
     run = vla_bench(
-        "--policies-dir", tmp_path / "lora", "run", "--task", TASK, "--policy", "tiny-lora", "--episodes", 1,
+        "--policies-dir", tmp_path / "lora", "run", "--task", TASK, "--policy", "tiny-lora", "--episodes", 1, "--budget", "steps:2",
         "--out", tmp_path / "run",
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
@@ -73,7 +74,7 @@ def test_a_training_that_is_killed_continues_as_if_it_had_not_been(data, archite
             "--max-steps", steps,
         ]  # fmt: skip
 
-    killed = subprocess.Popen(command_line(*command(tmp_path / "killed", 10**6)), env=environment())
+    killed = subprocess.Popen(command_line(*command(tmp_path / "killed", 10**6)), env=ALONE)
     deadline = time.monotonic() + 120
     while state.newest(tmp_path / "killed") is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -81,7 +82,7 @@ def test_a_training_that_is_killed_continues_as_if_it_had_not_been(data, archite
     killed.wait()
     reached = int(state.newest(tmp_path / "killed").name.removeprefix("step-"))
     for folder in ("killed", "through"):
-        ended = vla_bench(*command(tmp_path / folder, reached + 3))
+        ended = vla_bench(*command(tmp_path / folder, reached + 3), env=ALONE)
         assert ended.returncode == 0, ended.stderr
     weights = [(tmp_path / folder / "policy" / SINGLE).read_bytes() for folder in ("killed", "through")]
     assert weights[0] == weights[1]
@@ -101,7 +102,7 @@ def test_ctrl_c_leaves_a_checkpoint(data, architecture, tmp_path):
     ]
     running = subprocess.Popen(
         command_line(*command),
-        env=environment(),
+        env=ALONE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
