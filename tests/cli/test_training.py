@@ -61,8 +61,8 @@ def test_a_trained_policy_is_finetuned_evaluated_on_select_seeds_and_run(data, a
     header = json.loads((tmp_path / "lora/evaluations/step-00000002/run/run.json").read_text())
     assert header["study"]["namespace"] == "select"
     run = vla_bench(
-        "--policies-dir", tmp_path / "lora", "run", "--task", TASK, "--policy", "tiny-lora", "--episodes", 1, "--budget", "steps:2",
-        "--out", tmp_path / "run",
+        "--policies-dir", tmp_path / "lora", "run", "--task", TASK, "--policy", "tiny-lora", "--episodes", 1,
+        "--budget", "steps:2", "--out", tmp_path / "run",
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
 
