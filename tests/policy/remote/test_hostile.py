@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import http.client
 import os
@@ -140,9 +141,11 @@ def test_bytes_that_are_no_request_are_refused_and_the_next_is_served(protocol, 
     with serving(Looks(), protocol) as address:
         host, _, port = address.partition(":")
         with socket.create_connection((host, int(port)), timeout=20) as stranger:
-            stranger.sendall(said)
-            stranger.shutdown(socket.SHUT_WR)
-            answered = stranger.makefile("rb").read()
+            answered = b""
+            with contextlib.suppress(OSError):  # it may have hung up on us already
+                stranger.sendall(said)
+                stranger.shutdown(socket.SHUT_WR)
+                answered = stranger.makefile("rb").read()
             assert b" 200 " not in answered.splitlines()[0] if answered else True
         connection = http.client.HTTPConnection(address, timeout=20)
         connection.request("GET", "/health")

@@ -123,8 +123,8 @@ class Crew:
                 for hand, event in self._transport.events([place.hand for place in places]):
                     place = next(place for place in places if place.hand is hand)
                     yield from self._hear(schedule, place, event)
-        except (GeneratorExit, KeyboardInterrupt):
-            self._drain(places)
+        except (GeneratorExit, KeyboardInterrupt, VlaBenchError):
+            self._drain(places)  # also when one of them cannot go on: killed, others would leave torn lines
             raise
         finally:
             for place in places:
@@ -147,6 +147,7 @@ class Crew:
             place.done.append(event.key)
             yield event
         elif isinstance(event, Failed):
+            self._vacate(schedule, place)
             raise VlaBenchError(event.why)
         elif isinstance(event, Finished):
             self._vacate(schedule, place)
