@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from support.demonstrations import write_dataset
-from vla_bench.learn.architecture import Architecture
 from vla_bench.learn.training.config import Limits, TrainingConfig
 from vla_bench.learn.training.loop import Ended, Watchers, train
+from vla_bench.learn.training.openvla import KIND
+from vla_bench.learn.training.openvla.architecture import OpenVlaArchitecture
 from vla_bench.learn.training.session import Goal, Session, open_session
 from vla_bench.policy.openvla.conventions import Conventions
 
@@ -24,7 +25,7 @@ OPTIONS = {
 }  # fmt: skip
 _TOWER = {"embed_dim": 32, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0}
 TABLE = {
-    "title": "tiny", "image_px": 28, "prompt": "openvla", "siglip": _TOWER,
+    "title": "tiny", "family": "openvla", "image_px": 28, "prompt": "openvla", "siglip": _TOWER,
     "dino": {**_TOWER, "reg_tokens": 1},
     "llama": {
         "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -32,7 +33,7 @@ TABLE = {
     },
     "options": OPTIONS, "training": {"batch": 4, "learning_rate": 3e-3},
 }  # fmt: skip
-TINY = Architecture(name="tiny", **TABLE)
+TINY = OpenVlaArchitecture(name="tiny", **TABLE)
 
 
 def config(**changes: Any) -> TrainingConfig:
@@ -43,7 +44,7 @@ def config(**changes: Any) -> TrainingConfig:
 def goal(*, base: Path | None = None, chunk: int = 1, **options: Any) -> Goal:
     """A new tiny model, or one that goes on from `base`."""
     conventions = Conventions.model_validate({**OPTIONS, **options})
-    return Goal("tiny", conventions, chunk, base, None if base else TINY)
+    return Goal("tiny", KIND, conventions, chunk, base, None if base else TINY)
 
 
 def opened(data: Path, folder: Path, how: TrainingConfig | None = None, what: Goal | None = None) -> Session:

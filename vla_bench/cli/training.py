@@ -1,4 +1,4 @@
-"""`train` and `finetune`: policies of OpenVLA's architecture from demonstrations."""
+"""`train` and `finetune`: policies from demonstrations."""
 
 from __future__ import annotations
 
@@ -41,10 +41,6 @@ EvaluateEvery = Annotated[int, typer.Option(min=0, help="Steps between evaluatio
 Episodes = Annotated[int, typer.Option(min=1, help="Episodes of each task in an evaluation.")]
 Device = Annotated[str, typer.Option(help="auto takes a GPU where there is one.")]
 
-# OpenVLA's: 5e-4 for LoRA, 2e-5 for everything
-_RATES = {"lora": 5e-4, "qlora": 5e-4}
-_RATE = 2e-5
-
 
 @app.command()
 def train(
@@ -76,10 +72,11 @@ def train(
     """
     from vla_bench.learn.architecture import read_architecture
     from vla_bench.learn.training.config import TrainingConfig
+    from vla_bench.learn.training.kind import kind_of
     from vla_bench.learn.training.session import Goal
-    from vla_bench.policy.openvla.conventions import Conventions
 
     described = read_architecture(architecture)
+    kind = kind_of(described.family)
     tables = _tables(config)
     flags = {
         "batch": batch, "accumulate": accumulate, "learning_rate": learning_rate, "precision": precision,
@@ -89,7 +86,9 @@ def train(
     source = config or f"architecture {described.name}"
     goal = Goal(
         described.name,
-        parse(Conventions, {**described.options, **tables["options"]}, source, at="options"),
+        kind,
+        parse(kind.conventions, {**described.options, **tables["options"]}, source, at="options"),
+        kind.chunk(described),
         architecture=described,
     )
     ends = Ends(max_steps, max_minutes, until_accuracy, save_every, evaluate_every)
@@ -132,21 +131,21 @@ def finetune(
     OFT's recipe is a --config with head = "l1" (and state, cameras) in its table [options], and --chunk 8.
     """
     from vla_bench.learn.training.config import TrainingConfig
-    from vla_bench.learn.training.session import Goal, conventions_of
-    from vla_bench.policy import hub
+    from vla_bench.learn.training.kind import kind_of
+    from vla_bench.learn.training.session import Goal, changed_card
 
     tables, card = _tables(config), _card(policy)
-    length = chunk or card.chunk_predicted
-    conventions = conventions_of(card.model_copy(update={"chunk_predicted": length}), tables["options"])
-    named = conventions.checkpoint
-    base = hub.named_folder(named) if named else hub.card_folder(card)
+    kind, length = kind_of(card.family), chunk or card.chunk_predicted
+    card = changed_card(card, length, tables["options"])
+    conventions = kind.read(card)
+    base = kind.folder(card, conventions)
     flags = {
         "strategy": strategy, "rank": rank, "batch": batch, "accumulate": accumulate,
         "learning_rate": learning_rate, "precision": precision, "checkpointing": checkpointing,
         "holdout": holdout, "seed": seed,
     }  # fmt: skip
-    merged = {"learning_rate": _RATES.get(strategy, _RATE), **tables["training"], **_given(flags)}
-    goal = Goal(f"{card.name}-{strategy.replace('_', '-')}", conventions, length, base)
+    merged = {"learning_rate": kind.learning_rate(strategy), **tables["training"], **_given(flags)}
+    goal = Goal(f"{card.name}-{strategy.replace('_', '-')}", kind, conventions, length, base)
     ends = Ends(max_steps, max_minutes, until_accuracy, save_every, evaluate_every)
     selection = Selection(tuple(words(suite)), tuple(words(task)), episodes)
     made = parse(TrainingConfig, merged, config or "command line", at="training")

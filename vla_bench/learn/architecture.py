@@ -8,31 +8,26 @@ from typing import Any
 from pydantic import Field
 
 from vla_bench.config import FileModel, parse, read_toml
-from vla_bench.errors import UnknownNameError
+from vla_bench.errors import DataError, UnknownNameError
 
 _FOLDER = Path(__file__).parent / "architectures"
+# a family's training is the subpackage `training.<family>`
+FAMILIES = ("openvla",)
 
 
 class Architecture(FileModel):
-    """Sizes of a model in OpenVLA's plan, how it sees and acts, and how it is trained unless told otherwise.
+    """How a new model sees and acts, and how it is trained unless told otherwise; a family adds its sizes.
 
     Attributes:
         name: The file's stem.
-        image_px: Side of the pictures that the towers see.
-        prompt: Template of the question, whose words the tokenizer knows.
-        dino, siglip: Keyword arguments of timm that differ from the towers of openvla-7b.
-        llama: Keys of transformers' LlamaConfig that differ from Llama 2 7B's; the vocabulary is its own.
+        family: Which family it is of.
         options: Of the card.
         training: Keys of `training.config.TrainingConfig`.
     """
 
     name: str
+    family: str
     title: str
-    image_px: int = Field(gt=0)
-    prompt: str
-    dino: dict[str, Any]
-    siglip: dict[str, Any]
-    llama: dict[str, Any]
     options: dict[str, Any]
     training: dict[str, Any] = Field(default_factory=dict)
 
@@ -43,16 +38,22 @@ def architectures() -> dict[str, Path]:
 
 
 def read_architecture(name_or_path: str) -> Architecture:
-    """Read an architecture by its name or from a file.
+    """Read an architecture by its name or from a file, as its family describes it.
 
     Raises:
-        UnknownNameError: There is no such name.
+        UnknownNameError: There is no such name, or no such family.
         MissingDataError: There is no such file.
         DataError: The file is broken or has an unknown key.
     """
+    from vla_bench.learn.training.kind import kind_of
+
     path, known = Path(name_or_path), architectures()
     if path.suffix != ".toml":
         if name_or_path not in known:
             raise UnknownNameError("architecture", name_or_path, known)
         path = known[name_or_path]
-    return parse(Architecture, read_toml(path), path, given={"name": path.stem})
+    table = read_toml(path)
+    family = table.get("family")
+    if not isinstance(family, str):
+        raise DataError(path, f"must name its family, one of {', '.join(FAMILIES)}; found {family!r}")
+    return parse(kind_of(family).architecture, table, path, given={"name": path.stem})

@@ -11,11 +11,11 @@ from support.training import changed, config, demonstrations, goal, opened, trai
 
 from vla_bench.catalog import POLICIES_DIR_VARIABLE
 from vla_bench.errors import DataError, MissingCapabilityError, MissingDataError
-from vla_bench.learn.training import strategies
 from vla_bench.learn.training.config import Limits, TrainingConfig
-from vla_bench.learn.training.learner import ADAPTER_FOLDER
 from vla_bench.learn.training.loop import train
-from vla_bench.learn.training.objective import action_logits
+from vla_bench.learn.training.openvla import strategies
+from vla_bench.learn.training.openvla.learner import ADAPTER_FOLDER, OpenVlaLearner
+from vla_bench.learn.training.openvla.objective import action_logits
 from vla_bench.learn.training.session import write_card, write_policy
 from vla_bench.policy.cards import load_policy
 from vla_bench.policy.openvla.config import TOWERS, ModelConfig
@@ -129,10 +129,8 @@ def test_adapters_continue_exactly(data, base, tmp_path, strategy):
 
 def test_adapters_of_another_rank_are_refused(data, base, tmp_path):
     session, ended = trained(data, tmp_path, 1, config(strategy="lora", rank=4), goal(base=base))
-    from vla_bench.learn.training.learner import Learner
-
     with pytest.raises(DataError, match=r"expected \(8, .*found \(4"):
-        Learner(
+        OpenVlaLearner(
             session.learner.origin, config(strategy="lora", rank=8), torch.device("cpu"), ended.checkpoint
         )
 
@@ -165,22 +163,18 @@ def test_ofts_recipe_learns_chunks_with_state_and_two_cameras(data, base, tmp_pa
 
 
 def measure_all(session):
-    from vla_bench.learn.training.objective import measure
-
     with torch.no_grad():
-        return measure(session.learner, session.batches.measured(range(12))).loss
+        return session.learner.measure(session.batches.measured(range(12))).loss
 
 
 def test_actions_beyond_the_end_of_an_episode_do_not_count(data, base, tmp_path):
-    from vla_bench.learn.training.objective import measure
-
     session = opened(data, tmp_path, what=goal(base=base, chunk=3, head="discrete"))
     batch = session.batches.measured([3])  # the last frame of an episode of 4
     assert batch.mask.tolist() == [[True, False, False]]
-    assert measure(session.learner, batch).counted.tolist() == [1.0] * 7
+    assert session.learner.measure(batch).counted.tolist() == [1.0] * 7
     other = session.batches.measured([3])
     other.values[0, 1:] = -1.0
-    first, second = (measure(session.learner, each).loss.detach() for each in (batch, other))
+    first, second = (session.learner.measure(each).loss.detach() for each in (batch, other))
     assert torch.equal(first, second)
 
 

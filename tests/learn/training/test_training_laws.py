@@ -15,11 +15,13 @@ from vla_bench.catalog import POLICIES_DIR_VARIABLE
 from vla_bench.errors import ConventionError, MissingCapabilityError, VlaBenchError
 from vla_bench.learn import held_out
 from vla_bench.learn.samples import Samples
-from vla_bench.learn.training import loop, state
+from vla_bench.learn.training import state
 from vla_bench.learn.training.config import Limits, Rhythm
 from vla_bench.learn.training.curve import read_curve
 from vla_bench.learn.training.loop import Watchers, train
-from vla_bench.learn.training.objective import action_logits, measure
+from vla_bench.learn.training.openvla import KIND
+from vla_bench.learn.training.openvla.learner import OpenVlaLearner
+from vla_bench.learn.training.openvla.objective import action_logits
 from vla_bench.learn.training.session import Goal, write_card, write_policy
 from vla_bench.policy.cards import load_policy
 from vla_bench.policy.openvla.conventions import Conventions, from_commands
@@ -51,7 +53,7 @@ def test_a_training_learns_a_small_set_by_heart_and_ends_when_it_does(data, tmp_
     limits = Limits(max_steps=400, until_accuracy=0.95, window=5)
     ended = train(session.learner, session.batches, tmp_path, limits)
     assert ended.reason == "until_accuracy"
-    said = measure(session.learner, session.batches.measured(range(12)))
+    said = session.learner.measure(session.batches.measured(range(12)))
     assert said.right is not None
     assert said.right.sum() / said.counted.sum() > 0.95
     curve = read_curve(tmp_path)
@@ -120,13 +122,13 @@ def test_stopped_and_continued_weights_are_those_of_a_training_that_ran_through(
 @pytest.mark.parametrize("strategy", ["full", "lora"])
 def test_an_official_checkpoint_is_trained_further_and_read_by_its_own_card(data, tmp_path, strategy):
     base = write_checkpoint(tmp_path / "official")
-    what = Goal("further", Conventions.model_validate(BRIDGE_OPTIONS), base=base)
+    what = Goal("further", KIND, Conventions.model_validate(BRIDGE_OPTIONS), base=base)
     how = config(strategy=strategy, rank=4, batch=2, learning_rate=1e-2)
     session, ended = trained(data, tmp_path / "out", 2, how, what)
     if strategy == "full":
         whole = ended.checkpoint
     else:
-        session.learner.write_merged(whole := tmp_path / "whole", 2, torch.float32)
+        session.learner.write_policy(whole := tmp_path / "whole", 2, torch.float32)
     policy = load_policy(f"openvla-7b:{whole}", "fp32")
     inputs, targets = inputs_of(session, range(2))
     with torch.no_grad():
@@ -275,7 +277,7 @@ def test_without_memory_it_says_what_to_lower(data, tmp_path, monkeypatch):
     def out_of_memory(*args):
         raise torch.OutOfMemoryError("tried to allocate 20 GiB")
 
-    monkeypatch.setattr(loop, "measure", out_of_memory)
+    monkeypatch.setattr(OpenVlaLearner, "measure", out_of_memory)
     with pytest.raises(
         MissingCapabilityError, match=r"--batch 2 --accumulate 2, or --checkpointing, or --str"
     ):

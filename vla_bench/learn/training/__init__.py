@@ -1,1 +1,1 @@
-"""Training of OpenVLA's architecture with the code and the files that inference uses."""
+"""Training of policies with the code and the files that inference uses; one subpackage a family."""

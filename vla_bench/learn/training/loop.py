@@ -17,10 +17,9 @@ from torch import nn
 from vla_bench.errors import MissingCapabilityError, VlaBenchError
 from vla_bench.learn.training import state
 from vla_bench.learn.training.batches import Batches, Supply
-from vla_bench.learn.training.config import Limits, Rhythm, TrainingConfig
+from vla_bench.learn.training.config import Limits, Rhythm
 from vla_bench.learn.training.curve import Curve, draw_curve
-from vla_bench.learn.training.learner import Learner
-from vla_bench.learn.training.objective import measure
+from vla_bench.learn.training.kind import Learner
 from vla_bench.learn.training.optimiser import make_optimizer, rate
 from vla_bench.learn.training.state import Progress
 from vla_bench.learn.training.tally import Tally, accuracy, held_out, merged
@@ -83,7 +82,7 @@ def train(
         MissingCapabilityError: The memory does not suffice; says what to lower.
         VlaBenchError: The loss is not a number any more.
     """
-    with _telling_what_to_lower(learner.config):
+    with _telling_what_to_lower(learner):
         run = _Run(learner, batches, folder, limits, rhythm or Rhythm(), watchers or Watchers())
         return run.until_its_end()
 
@@ -142,7 +141,7 @@ class _Run:
         """One step of the optimiser."""
         config, outcomes = self._learner.config, []
         for _ in range(config.accumulate):
-            outcome = measure(self._learner, self._supply.next())
+            outcome = self._learner.measure(self._supply.next())
             (outcome.loss / config.accumulate).backward()
             outcomes.append(outcome)
         norm = float(nn.utils.clip_grad_norm_(self._trained, config.clip_norm))
@@ -157,6 +156,7 @@ class _Run:
             group["lr"] = rate(config, step)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        self._learner.stepped(step)
         self._progress.step = step
         self._tally.add(found, norm)
         right = accuracy([found])
@@ -190,17 +190,17 @@ class _Run:
 
 
 @contextmanager
-def _telling_what_to_lower(config: TrainingConfig) -> Iterator[None]:
+def _telling_what_to_lower(learner: Learner) -> Iterator[None]:
     """Say what to lower when the memory does not suffice; on the CPU torch has no error of its own for it."""
+    config = learner.config
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         if type(error) is RuntimeError and "can't allocate memory" not in str(error):
             raise
-        ways = [f"--batch {max(config.batch // 2, 1)} --accumulate {2 * config.accumulate}"]
-        ways += [] if config.checkpointing else ["--checkpointing"]
-        ways += ["--strategy lora"] if config.strategy not in ("lora", "qlora") else ["--strategy qlora"]
+        smaller = f"--batch {max(config.batch // 2, 1)} --accumulate {2 * config.accumulate}"
+        ways = [smaller, *learner.lighter()]
         raise MissingCapabilityError(
             f"the memory does not suffice for batch = {config.batch} with strategy {config.strategy!r}; "
             f"try {', or '.join(ways)}; the training continues from its last checkpoint ({first})"

@@ -7,7 +7,7 @@ import math
 from torch.optim import AdamW
 
 from vla_bench.learn.training.config import TrainingConfig
-from vla_bench.learn.training.learner import Learner
+from vla_bench.learn.training.kind import Learner
 
 
 def rate(config: TrainingConfig, step: int) -> float:

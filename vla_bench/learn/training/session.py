@@ -16,21 +16,16 @@ from vla_bench.learn import held_out
 from vla_bench.learn.action_statistics import statistics_of
 from vla_bench.learn.architecture import Architecture
 from vla_bench.learn.decoded import Progress, digest
-from vla_bench.learn.new_openvla import new_openvla
 from vla_bench.learn.samples import Samples
 from vla_bench.learn.training import state
 from vla_bench.learn.training.batches import Batches
 from vla_bench.learn.training.config import TrainingConfig
-from vla_bench.learn.training.learner import Learner, Origin
+from vla_bench.learn.training.kind import Kind, Learner, Origin
 from vla_bench.lerobot.layout import write_json
 from vla_bench.policy.cards import Card
-from vla_bench.policy.openvla.conventions import Conventions, from_commands
-from vla_bench.policy.statistics import ONLY
 from vla_bench.policy.tensors import SINGLE, read_json
 
 TRAINING, POLICY, INITIAL = "training.json", "policy", "initial"
-# options of a card that say where weights are, not how they see and act
-_PLACES = {"checkpoint", "base", "device", "decode", "weights", "architecture"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +34,17 @@ class Goal:
 
     Attributes:
         name: Of the policy.
-        conventions: How it will see and act; the size of pictures and the frequency are the data's.
+        kind: Its family.
+        conventions: How it will see and act, as its family's cards say it; the size of pictures and the
+            frequency are the data's.
         chunk: Number of actions that it will give at once.
         base: Folder of the checkpoint that it starts from; None for a new model of `architecture`.
         architecture: See `base`.
     """
 
     name: str
-    conventions: Conventions
+    kind: Kind
+    conventions: Any
     chunk: int = 1
     base: Path | None = None
     architecture: Architecture | None = None
@@ -107,23 +105,21 @@ def open_session(
             f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: a training is one process on one device; start it "
             "without torchrun or accelerate"
         )
-    samples = Samples(data, chunk=goal.chunk, cameras=goal.conventions.cameras, progress=progress)
-    conventions = fitted(goal.conventions, samples)
+    kind = goal.kind
+    samples = Samples(data, cameras=kind.cameras(goal.conventions), progress=progress)
+    conventions = fitted(goal, samples)
     _remember(folder, goal, conventions, config, samples)
-    statistics = {_key(conventions): own_statistics(samples, conventions)}
-    base = goal.base
-    if base is None:
-        assert goal.architecture is not None
-        base = folder / INITIAL
-        if not (base / SINGLE).is_file():  # the weights are written last
-            new_openvla(goal.architecture, base, statistics, config.seed)
-    origin = Origin(base, conventions, goal.chunk, statistics)
-    learner = Learner(origin, config, device, state.newest(folder))
+    statistics = {kind.statistics_key(conventions): own_statistics(goal.kind, samples, conventions)}
+    origin = Origin(goal.base or folder / INITIAL, conventions, goal.chunk, statistics)
+    # the weights are written last
+    if goal.architecture is not None and goal.base is None and not (origin.base / SINGLE).is_file():
+        kind.create(goal.architecture, origin, config.seed)
+    learner = kind.learner(origin, config, device, state.newest(folder))
     return Session(folder, goal, learner, Batches(samples, learner, folder, progress))
 
 
-def fitted(conventions: Conventions, samples: Samples) -> Conventions:
-    """Return the conventions with the data's frequency and size of pictures.
+def fitted(goal: Goal, samples: Samples) -> Any:
+    """Return the conventions of a goal with the data's frequency and size of pictures.
 
     Raises:
         ConventionError: The data's actions are of another kind, or its cameras differ in size.
@@ -136,12 +132,12 @@ def fitted(conventions: Conventions, samples: Samples) -> Conventions:
     sizes = set(samples.image_px.values())
     if len(sizes) != 1:
         raise ConventionError(f"{samples.folder}: cameras differ in size: {samples.image_px}")
-    return conventions.model_copy(update={"image_px": sizes.pop(), "control_hz": samples.hz})
+    return goal.kind.fitted(goal.conventions, sizes.pop(), samples.hz)
 
 
-def own_statistics(samples: Samples, conventions: Conventions) -> dict[str, Any]:
-    """Return the statistics of a data set in the units and with the gripper of `conventions`."""
-    actions = from_commands(samples.actions, conventions)
+def own_statistics(kind: Kind, samples: Samples, conventions: Any) -> dict[str, Any]:
+    """Return the statistics of a data set in the units and with the gripper of a policy's conventions."""
+    actions = kind.physical(samples.actions, conventions)
     return statistics_of(actions, samples.proprio, len(samples.instructions), samples.conventions)
 
 
@@ -153,7 +149,7 @@ def write_policy(session: Session, step: int, precisions: tuple[str, ...]) -> Pa
         step: That it has come to.
         precisions: Of the card.
     """
-    session.learner.write_merged(session.folder / POLICY, step, torch.bfloat16)
+    session.learner.write_policy(session.folder / POLICY, step, torch.bfloat16)
     return write_card(session, Path(POLICY), session.folder, precisions)
 
 
@@ -161,16 +157,14 @@ def write_card(
     session: Session, checkpoint: Path, folder: Path, precisions: tuple[str, ...] = ("fp32",)
 ) -> Path:
     """Write a card into `folder` for a checkpoint, absolute or relative to it; returns the card."""
-    goal, conventions = session.goal, session.learner.origin.conventions
-    options = conventions.model_dump(mode="json", exclude_none=True, exclude=_PLACES)
-    if session.learner.adapts and not (folder / checkpoint / SINGLE).is_file():
-        options["base"] = str(session.learner.origin.base.resolve())
+    goal, kind = session.goal, session.goal.kind
     card = {
-        "title": f"{goal.name}, trained here", "family": "openvla",
-        "adapter": "vla_bench.policy.openvla.adapter:build", "licence": "that of its base and of its data",
-        "precisions": list(precisions), "argument": "checkpoint",
-        "chunk_predicted": goal.chunk, "chunk_executed": goal.chunk,
+        "title": f"{goal.name}, trained here", "family": kind.family, "adapter": kind.adapter,
+        "licence": "that of its base and of its data", "precisions": list(precisions),
+        "argument": "checkpoint", "chunk_predicted": goal.chunk,
+        "chunk_executed": session.learner.executed,
     }  # fmt: skip
+    options = session.learner.card_options(folder / checkpoint)
     path = folder / f"{goal.name}.toml"
     tables = [_lines(card), "[checkpoint]", _lines({"folder": str(checkpoint)}), "[options]", _lines(options)]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,26 +172,12 @@ def write_card(
     return path
 
 
-def conventions_of(card: Card, changes: Mapping[str, Any]) -> Conventions:
-    """Return the conventions of a card with some options changed.
-
-    Raises:
-        DataError: An option is unknown or of the wrong type.
-        ConventionError: They contradict each other.
-    """
-    from vla_bench.policy.openvla.conventions import read_conventions
-
-    return read_conventions(card.model_copy(update={"options": {**card.options, **changes}}))
+def changed_card(card: Card, chunk: int, changes: Mapping[str, Any]) -> Card:
+    """Return a card with another number of predicted actions and with some options changed."""
+    return card.model_copy(update={"chunk_predicted": chunk, "options": {**card.options, **changes}})
 
 
-def _key(conventions: Conventions) -> str:
-    """Where the policy looks for its statistics."""
-    return conventions.unnorm_key[0] if conventions.unnorm_key else ONLY
-
-
-def _remember(
-    folder: Path, goal: Goal, conventions: Conventions, config: TrainingConfig, samples: Samples
-) -> None:
+def _remember(folder: Path, goal: Goal, conventions: Any, config: TrainingConfig, samples: Samples) -> None:
     """Write down what the training is, or compare with what is written.
 
     Raises:
@@ -207,7 +187,7 @@ def _remember(
         "name": goal.name,
         "base": None if goal.base is None else str(goal.base.resolve()),
         "architecture": None if goal.architecture is None else goal.architecture.model_dump(mode="json"),
-        "options": conventions.model_dump(mode="json", exclude=_PLACES),
+        "options": conventions.model_dump(mode="json", exclude=set(goal.kind.places)),
         "chunk": goal.chunk,
         "data": {"folder": str(samples.folder.resolve()), "digest": digest(samples.folder)},
         "config": config.model_dump(mode="json"),
@@ -238,5 +218,13 @@ def _flat(table: Mapping[str, Any], at: str = "") -> dict[str, Any]:
 
 
 def _lines(table: Mapping[str, Any]) -> str:
-    """TOML of a flat table; its strings, numbers, booleans and lists are written as JSON writes them."""
-    return "\n".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
+    """TOML of a table, one key a line."""
+    return "\n".join(f"{key} = {_toml(value)}" for key, value in table.items())
+
+
+def _toml(value: Any) -> str:
+    """Strings, numbers, booleans and lists as JSON writes them; tables within the line."""
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{key} = {_toml(each)}" for key, each in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    return json.dumps(value)

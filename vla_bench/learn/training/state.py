@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vla_bench.errors import ConventionError, DataError
-from vla_bench.learn.training.learner import Learner
+from vla_bench.learn.training.kind import Learner
 from vla_bench.lerobot.layout import write_json
 from vla_bench.policy.tensors import read_json, safetensors_of
 

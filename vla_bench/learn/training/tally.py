@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from vla_bench.learn.training.batches import Batches, Supply
-from vla_bench.learn.training.learner import Learner
-from vla_bench.learn.training.objective import Outcome, measure
+from vla_bench.learn.training.kind import Learner, Outcome
 from vla_bench.learn.training.optimiser import rate
 from vla_bench.learn.training.state import Progress
 from vla_bench.types import Array
@@ -68,20 +67,18 @@ def held_out(learner: Learner, batches: Batches) -> dict[str, Any]:
         return {}
     chosen, size = held[:: -(-len(held) // HELD_OUT)].tolist(), learner.config.batch
     with torch.no_grad():
-        found = [
-            measure(learner, batches.measured(chosen[i : i + size])) for i in range(0, len(chosen), size)
-        ]
+        found = [learner.judge(batches.measured(chosen[i : i + size])) for i in range(0, len(chosen), size)]
     return {f"held_out_{name}": value for name, value in summary(found).items()}
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """Return `loss`, `distance` and, where there are tokens, `token_accuracy`."""
+    """Return `loss` and, where they are known, `distance` and `token_accuracy`."""
     row = {
         "loss": float(np.mean([float(each.loss) for each in outcomes])),
         "distance": float(np.mean([each.distance for each in outcomes])),
+        "token_accuracy": accuracy(outcomes),
     }
-    known = accuracy(outcomes)
-    return row if math.isnan(known) else {**row, "token_accuracy": known}
+    return {name: value for name, value in row.items() if not math.isnan(value)}
 
 
 def accuracy(outcomes: Sequence[Outcome]) -> float:

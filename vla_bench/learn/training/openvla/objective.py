@@ -3,51 +3,37 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vla_bench.learn.training.batches import Batch
-from vla_bench.learn.training.learner import Learner
+from vla_bench.learn.training.kind import Outcome
+from vla_bench.learn.training.openvla.batch import Batch
 from vla_bench.policy.openvla.decoding import sequences
 from vla_bench.policy.openvla.model import left_pad, positions
 from vla_bench.policy.openvla.parts import Inputs, Parts
-from vla_bench.types import Array
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a batch came to.
-
-    Attributes:
-        loss: Scalar, in nats a token, or the mean absolute difference in [−1, 1].
-        right: Right tokens by the number of the action, (A,); None without tokens.
-        counted: (A,) how many there were.
-        distance: Mean absolute difference of the actions said to those wanted, both as they are decoded.
-    """
-
-    loss: Tensor
-    right: Array | None
-    counted: Array
-    distance: float
-
-
-def measure(learner: Learner, batch: Batch) -> Outcome:
-    """Compute the loss of a batch, in the precision of the training.
+def measure(parts: Parts, head: nn.Module | None, batch: Batch, *, bf16: bool) -> Outcome:
+    """Compute the loss of a batch: in nats a token, or the mean absolute difference in [−1, 1].
 
     A prompt is answered at once, each token after the demonstrated ones before it (teacher forcing).
+
+    Args:
+        parts: Of the model.
+        head: OFT's, which regresses actions; None where they are tokens.
+        batch: Samples.
+        bf16: Whether passes compute in bfloat16.
     """
-    parts = learner.parts
-    device, bf16 = parts.model.device, learner.config.precision == "bf16"
+    device = parts.model.device
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16), _attention(device, bf16=bf16):
         inputs = _inputs(parts, batch)
-        if parts.conventions.head == "l1":
-            return _regressed(learner, inputs, batch)
+        if head is not None:
+            return _regressed(parts, head, inputs, batch)
         return _spoken(parts, inputs, batch)
 
 
@@ -92,8 +78,8 @@ def _spoken(parts: Parts, inputs: Inputs, batch: Batch) -> Outcome:
     return Outcome(loss, right, counted.sum((0, 1)).astype(np.float64), float(apart[counted].mean()))
 
 
-def _regressed(learner: Learner, inputs: Inputs, batch: Batch) -> Outcome:
-    said = learner.modules["action_head"](learner.parts.hidden(inputs)).float()
+def _regressed(parts: Parts, head: nn.Module, inputs: Inputs, batch: Batch) -> Outcome:
+    said = head(parts.hidden(inputs)).float()
     wanted = torch.from_numpy(batch.values).to(said)
     apart = (said - wanted).abs()[torch.from_numpy(batch.mask).to(said.device)]
     loss = apart.mean()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vla_bench import seeding
 from vla_bench.errors import UnknownNameError
-from vla_bench.learn.architecture import Architecture
+from vla_bench.learn.training.openvla.architecture import OpenVlaArchitecture
 from vla_bench.policy.openvla.config import OVERRIDES, Tower, read_config
 from vla_bench.policy.openvla.model import OpenVla
 from vla_bench.policy.openvla.processor import FILE as PROCESSOR_FILE
@@ -36,7 +36,7 @@ _PADDING = 64  # rows of the embedding after the vocabulary; the first stands fo
 
 
 def new_openvla(
-    architecture: Architecture, folder: Path, statistics: Mapping[str, Any], seed: int = 0
+    architecture: OpenVlaArchitecture, folder: Path, statistics: Mapping[str, Any], seed: int = 0
 ) -> Path:
     """Write a checkpoint with initial weights in float32; returns its folder.
 

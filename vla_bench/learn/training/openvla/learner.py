@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vla_bench.errors import MissingCapabilityError
 from vla_bench.learn.action_statistics import write_statistics
-from vla_bench.learn.training import strategies
 from vla_bench.learn.training.config import TrainingConfig
-from vla_bench.learn.training.new_parts import initialised
+from vla_bench.learn.training.kind import Excerpt, Origin, Outcome, Reach
+from vla_bench.learn.training.openvla import objective, strategies
+from vla_bench.learn.training.openvla.batch import Batch, Collation
+from vla_bench.learn.training.openvla.new_parts import initialised
+from vla_bench.learn.training.openvla.sight import OpenVlaSight
 from vla_bench.policy.openvla.actions import ActionTokens, Statistics
 from vla_bench.policy.openvla.checkpoint import Source, config_of, load_model, load_part
 from vla_bench.policy.openvla.config import OVERRIDES
@@ -37,25 +40,12 @@ from vla_bench.policy.tensors import SINGLE, weights_of
 ADAPTER_FOLDER = "lora_adapter"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a training starts from.
-
-    Attributes:
-        base: Folder of the checkpoint in the official layout.
-        conventions: How the trained policy will see and act.
-        chunk: Number of actions that it gives at once.
-        statistics: Of the data, by the name under which the policy finds them.
-    """
-
-    base: Path
-    conventions: Conventions
-    chunk: int
-    statistics: Mapping[str, Any]
+# options of a card that say where weights are, not how they see and act
+PLACES = frozenset({"checkpoint", "base", "device", "decode", "weights", "architecture"})
 
 
-class Learner:
-    """The model and its parts, with those weights that are trained.
+class OpenVlaLearner:
+    """The model and its parts, with those weights that are trained; see `kind.Learner`.
 
     Args:
         origin: Where it starts from.
@@ -72,7 +62,11 @@ class Learner:
     """
 
     def __init__(
-        self, origin: Origin, config: TrainingConfig, device: torch.device, weights: Path | None = None
+        self,
+        origin: Origin[Conventions],
+        config: TrainingConfig,
+        device: torch.device,
+        weights: Path | None = None,
     ) -> None:
         conventions = origin.conventions
         if conventions.film or conventions.head == "diffusion":
@@ -88,7 +82,6 @@ class Learner:
         scaling, state = scalings(statistics, conventions)
         model = load_model(source, _base_precision(config), device)
         strategies.prepare(model, config)
-        self.tokenize = PromptTokenizer(source.folder)
         self.modules: dict[str, nn.Module] = {"": model}
         if conventions.head == "l1":
             self._add("action_head", L1Head(sizes.hidden, scaling.size), weights or start.folder, device)
@@ -102,6 +95,9 @@ class Learner:
             conventions, model, Plain(model), Frames(conventions, read_processor(source.folder)), statistics,
             scaling, ActionTokens(sizes.bins, sizes.vocabulary), origin.chunk, state, projector,
         )  # fmt: skip
+        self.sight = OpenVlaSight(self.parts.frames)
+        self.reach, self.executed = Reach(1, origin.chunk), origin.chunk
+        self._collate = Collation(self.parts, PromptTokenizer(source.folder))
         if config.checkpointing:
             _compute_again(model)
 
@@ -117,6 +113,34 @@ class Learner:
             for part, module in self.modules.items()
             for name, value in strategies.trained(module)
         }
+
+    def batch(self, excerpts: Sequence[Excerpt], draws: np.random.Generator) -> Batch:
+        """Samples as tensors; nothing is drawn."""
+        return self._collate(excerpts)
+
+    def measure(self, batch: Batch) -> Outcome:
+        """Compute the loss of a batch, in the precision of the training."""
+        head = self.modules.get("action_head")
+        return objective.measure(self.parts, head, batch, bf16=self.config.precision == "bf16")
+
+    def judge(self, batch: Batch) -> Outcome:
+        """The same: what is said costs nothing more."""
+        return self.measure(batch)
+
+    def stepped(self, step: int) -> None:
+        """Nothing follows the optimiser."""
+
+    def lighter(self) -> list[str]:
+        """Flags with which it would take less memory."""
+        ways = [] if self.config.checkpointing else ["--checkpointing"]
+        return [*ways, "--strategy qlora" if self.adapts else "--strategy lora"]
+
+    def card_options(self, checkpoint: Path) -> dict[str, Any]:
+        """The options of a card for the checkpoint in a folder; an adapter needs its base."""
+        options = self.origin.conventions.model_dump(mode="json", exclude_none=True, exclude=set(PLACES))
+        if self.adapts and not (checkpoint / SINGLE).is_file():
+            options["base"] = str(self.origin.base.resolve())
+        return options
 
     def write(self, folder: Path, step: int, dtype: torch.dtype = torch.float32) -> None:
         """Write what the policy's loader reads: the official layout, or an adapter and what it needs beside.
@@ -140,7 +164,7 @@ class Learner:
             if name:
                 torch.save(module.state_dict(), folder / f"{name}--{step}_checkpoint.pt")
 
-    def write_merged(self, folder: Path, step: int, dtype: torch.dtype) -> None:
+    def write_policy(self, folder: Path, step: int, dtype: torch.dtype) -> None:
         """Write the whole model; adapters are merged into the base's weights and stay beside it."""
         self.write(folder, step, dtype)
         if self.adapts:

@@ -11,7 +11,7 @@ from support.openvla import BRIDGE, picture, write_card
 from vla_bench.catalog import POLICIES_DIR_VARIABLE
 from vla_bench.errors import DataError, UnknownNameError
 from vla_bench.learn.architecture import architectures, read_architecture
-from vla_bench.learn.new_openvla import new_openvla, question_tokenizer
+from vla_bench.learn.training.openvla.new_model import new_openvla, question_tokenizer
 from vla_bench.policy.cards import load_policy
 from vla_bench.policy.openvla.prompts import TEMPLATES, PromptTokenizer, prompt
 from vla_bench.policy.tensors import SINGLE, weights_of
