@@ -13,9 +13,10 @@ from support.traps import Traps
 from support.worlds import BRIDGE, command_line, environment, write_policy
 
 from vla_bench import catalog
-from vla_bench.errors import ConventionError
+from vla_bench.errors import ConventionError, MissingCapabilityError
 from vla_bench.run.executors import Means, make_executor
-from vla_bench.run.hosting import LOOPBACK, STARTS, Hosting
+from vla_bench.run.hosting import LOOPBACK, Hosting
+from vla_bench.run.keeper import PAUSES_S
 from vla_bench.run.records import read_run
 from vla_bench.types import Arm, Episode
 
@@ -51,9 +52,9 @@ class Made:
     def act_seeded(self, batch, seeds):
         with (HOME / "batches").open("a") as file:
             file.write(f"{len(batch)}\\n")
-        for path in HOME.glob("once-*"):
-            if sum(1 for _ in (HOME / "batches").open()) >= 5:
-                kind = path.name.partition("-")[2]
+        for path in sorted(HOME.glob("at-*")):
+            _, number, kind = path.name.split("-")
+            if sum(1 for _ in (HOME / "batches").open()) >= int(number):
                 path.unlink()
                 if kind == "hang":
                     import ctypes
@@ -123,11 +124,32 @@ def test_what_wraps_a_served_policy_stays_with_the_simulator(tmp_path, home):
 def test_a_policy_process_that_ends_is_started_again_and_the_episodes_go_on(
     tmp_path, home, undisturbed, kind
 ):
-    (home / f"once-{kind}").touch()
+    (home / f"at-5-{kind}").touch()
     records = run(plan_of(**STUDY), tmp_path / "run", executor=workers(patience_s=3.0))
     assert same(records) == undisturbed
     assert len(set(numbers(home / "loaded"))) == 2
     assert read_run(tmp_path / "run").superseded == 0
+
+
+def test_one_that_dies_again_and_again_before_the_first_episode_costs_no_episode(tmp_path, home, undisturbed):
+    for number in range(1, 1 + len(PAUSES_S)):
+        (home / f"at-{number}-killed").touch()
+    records = run(plan_of(**STUDY), tmp_path / "run", executor=workers())
+    assert same(records) == undisturbed
+    assert len(numbers(home / "loaded")) == 1 + len(PAUSES_S)
+    assert read_run(tmp_path / "run").superseded == 0
+
+
+def test_a_request_that_nobody_survives_costs_its_own_episode_and_no_other(tmp_path, home):
+    study = {**STUDY, "tasks": (BRIDGE,), "policies": ("dreaming",)}
+    for number in (5, 6, 7):
+        (home / f"at-{number}-killed").touch()
+    first, *others = run(plan_of(**study), tmp_path / "run", executor=workers(1))
+    assert first.error is None
+    lost, last = others
+    assert lost.error is not None
+    assert "each of the 3 times that it was asked" in lost.error.message
+    assert last.status == "failure"
 
 
 def test_when_memory_holds_no_batch_requests_are_answered_one_by_one_from_then_on(
@@ -143,7 +165,7 @@ def test_when_memory_holds_no_batch_requests_are_answered_one_by_one_from_then_o
 
 def test_a_policy_that_cannot_be_loaded_ends_the_run_in_its_own_words(tmp_path, home):
     (tmp_path / "policies" / "dreaming_policy.py").write_text(
-        "from vla_bench.errors import ConventionError\n"
+        "from vla_bench.errors import ConventionError, MissingCapabilityError\n"
         "def Made(card, precision):\n    raise ConventionError('no dreams today')\n"
     )
     with pytest.raises(ConventionError, match="no dreams today"):
@@ -151,12 +173,22 @@ def test_a_policy_that_cannot_be_loaded_ends_the_run_in_its_own_words(tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["serial", "process"])
+def test_a_policy_that_is_never_loaded_ends_the_run_in_a_sentence(tmp_path, home, name):
+    (home / "slow").touch()
+    study = {**STUDY, "policies": ("dreaming",)}
+    with pytest.raises(MissingCapabilityError, match=r"dreaming at fp32 did not load within 0\.5 s; --load-"):
+        run(plan_of(**study), tmp_path / "run", executor=make_executor(name, Means(load_s=0.5)))
+    assert not (tmp_path / "run").exists()
+
+
 def test_its_latency_is_measured_where_it_computes(tmp_path, home):
     study = {**STUDY, "policies": ("dreaming",), "pacings": ("chunk_sync",), "latencies": ("measured",)}
+    (home / "at-9-killed").touch()
     records = run(plan_of(**study), tmp_path / "run", executor=workers())
     assert {record.status for record in records} == {"failure"}
     assert (tmp_path / "run" / "latencies" / "dreaming-fp32.parquet").exists()
-    assert len(numbers(home / "loaded")) == 1
+    assert len(numbers(home / "loaded")) == 2, "what was measured when its process ended is measured again"
 
 
 def test_it_says_what_answering_together_changed(home):
@@ -172,7 +204,7 @@ def test_it_says_what_answering_together_changed(home):
 def test_one_that_cannot_be_started_again_is_said_to_every_episode_and_the_others_go_on(
     tmp_path, home, undisturbed
 ):
-    (home / "once-killed").touch()
+    (home / "at-5-killed").touch()
     (home / "gone").touch()
     records = run(plan_of(**STUDY), tmp_path / "run", executor=workers(max_batch=1))
     lost = [record for record in records if record.status == "error"]
@@ -182,7 +214,7 @@ def test_one_that_cannot_be_started_again_is_said_to_every_episode_and_the_other
         assert record.error is not None
         assert "will not come back" in record.error.message
         assert "the checkpoint is not there any more" in record.error.message
-    assert len(numbers(home / "loaded")) == 1 + STARTS
+    assert len(numbers(home / "loaded")) == 1 + len(PAUSES_S)
     (home / "gone").unlink()
     assert same(run(plan_of(**STUDY), tmp_path / "run", executor=workers(max_batch=1))) == undisturbed
 

@@ -60,6 +60,9 @@ SlurmOptions = Annotated[
 Patience = Annotated[
     float, typer.Option(min=1, help="Seconds without progress after which an episode's process is ended.")
 ]
+LoadPatience = Annotated[
+    float, typer.Option(min=1, max=1_000_000, help="Seconds that policies may take to be loaded.")
+]
 Workers = Annotated[
     str, typer.Option("--workers", help="Simulators side by side, or auto: as many as are worth while here.")
 ]
@@ -113,7 +116,8 @@ def run(
     video: VideoChoice = None, record: RecordChoice = None, out: OutputDir = None,
     executor: ExecutorName = None, workers: Workers = "1", batch: Batch = 8, exact: Exact = False,
     batch_wait: BatchWait = 0.01,
-    patience: Patience = 600.0, address: RayAddress = None, slurm: SlurmOptions = None,
+    patience: Patience = 600.0, load_patience: LoadPatience = 3600.0,
+    address: RayAddress = None, slurm: SlurmOptions = None,
     quiet: Quiet = False, plain: Plain = False, track: Track = None,
 ) -> None:  # fmt: skip
     """Run a study, or continue it; the same command again runs what is missing.
@@ -127,7 +131,9 @@ def run(
     from vla_bench.run.trackers import make_tracker
 
     made = make_plan(_study(locals()))
-    means = Means(1, 1 if exact else batch, patience, address, _slurm_options(slurm), batch_wait_s=batch_wait)
+    means = Means(
+        1, 1 if exact else batch, patience, address, _slurm_options(slurm), batch_wait, load_patience
+    )
     if not quiet:
         _print_left_out(made.study)
     folder = out or Path("results") / made.study.folder_name

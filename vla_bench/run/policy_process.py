@@ -117,14 +117,20 @@ class _Process:
         """Do what is asked until nobody can ask any more."""
         while True:
             asked: Measure | Supplying | Tell = self._connection.recv()
-            match asked:
-                case Tell():
-                    answer = self._told()
-                case Supplying():
-                    answer = self._supply(asked)
-                case Measure():
-                    answer = self._measured(asked)
+            try:
+                answer = self._answer(asked)
+            except VlaBenchError as error:
+                answer = error
             self._connection.send(answer)
+
+    def _answer(self, asked: Measure | Supplying | Tell) -> list[Any]:
+        match asked:
+            case Tell():
+                return self._told()
+            case Supplying():
+                return self._supply(asked)
+            case Measure():
+                return self._measured(asked)
 
     def _load(self) -> Served:
         from vla_bench.policy.remote.server import served as serving
@@ -155,9 +161,10 @@ class _Process:
         used = device_used(profile(policy).device for policy in self._policies.values())
         return Served(ports, checkpoints, used)
 
-    def _measured(self, asked: Measure) -> None:
+    def _measured(self, asked: Measure) -> list[Any]:
         with self._turn:
             measure(asked, self._policies[asked.arm.policy, asked.arm.precision])
+        return []
 
     def _supply(self, asked: Supplying) -> list[Supply]:
         with self._turn:

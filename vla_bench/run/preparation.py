@@ -20,6 +20,7 @@ from vla_bench.run.conventions import (
     try_one_action,
 )
 from vla_bench.run.hosting import Hosting
+from vla_bench.run.keeper import PAUSES_S
 from vla_bench.run.latency import latency_source
 from vla_bench.run.latency.measuring import Measure, known_source, measure
 from vla_bench.run.pacing import parse_pacing
@@ -57,7 +58,8 @@ class Preparation:
 
         Raises:
             ConventionError: A policy does not fit its card or a suite.
-            MissingCapabilityError: This machine can run none of them, or not as a pacing wants it.
+            MissingCapabilityError: This machine can run none of them, or not as a pacing wants it; or the
+                process of one dies whenever it is asked.
         """
         pairs = dict.fromkeys((arm.policy, arm.precision) for arm in self._plan.study.arms)
         first: dict[str, WorkItem] = {}
@@ -66,8 +68,10 @@ class Preparation:
         for item in first.values():
             for name, precision in [pair for pair in pairs if pair not in self.lacking]:
                 try:
-                    self._compare(item, name, precision)
+                    self._persist(item, name, precision)
                 except MissingCapabilityError as error:
+                    if self._policies.is_elsewhere(name, precision):
+                        raise  # it was loaded: this machine can run it
                     self.lacking[name, precision] = error
         if len(self.lacking) == len(pairs):
             raise next(iter(self.lacking.values()))
@@ -107,6 +111,19 @@ class Preparation:
     def close(self) -> None:
         """Release what was needed to look."""
         self._scene.close()
+
+    def _persist(self, item: WorkItem, name: str, precision: str) -> None:
+        """Compare, again if need be: a policy in a process of its own comes back, or says why not."""
+        from vla_bench.policy.remote.exchange import LostServerError
+
+        for _ in PAUSES_S:
+            try:
+                self._compare(item, name, precision)
+                return
+            except LostServerError:
+                if not self._policies.is_elsewhere(name, precision):
+                    raise
+        self._compare(item, name, precision)
 
     def _compare(self, item: WorkItem, name: str, precision: str) -> None:
         simulation = self._scene.of(item.task())

@@ -48,7 +48,7 @@ def run_plan(
     with contextlib.ExitStack() as closing:
         hosted = plan.study.arms if executor.hosting else ()
         hosting = closing.enter_context(Hosting(hosted, executor.means, executor.host))
-        policies = closing.enter_context(contextlib.closing(Policies(hosting.here)))
+        policies = closing.enter_context(contextlib.closing(Policies(hosting.here, executor.means.load_s)))
         with contextlib.closing(Preparation(plan, policies, hosting)) as preparation:
             preparation.compare()
             *before, last = header.sessions

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from vla_bench.run.records import Record
 from vla_bench.run.rollout import Rollout
 from vla_bench.run.study import Study
 from vla_bench.run.watching import play_watched
+from vla_bench.run.within import within
 from vla_bench.seeding import Namespace
 from vla_bench.types import Arm, Budget, Simulation, Task
 
@@ -58,11 +60,12 @@ class Policies:
 
     Args:
         hosts: Those that have a process of their own, where they are reached.
-
+        load_s: How long one may take to be loaded; workers, which are watched, need no limit.
     """
 
-    def __init__(self, hosts: Mapping[Pair, Host] | None = None) -> None:
+    def __init__(self, hosts: Mapping[Pair, Host] | None = None, load_s: float | None = None) -> None:
         self._loaded: dict[Pair, Policy] = {}
+        self._load_s = load_s
         self._hosts = hosts or {}
         if hosts:
             from vla_bench.policy.remote.hosted import use_hosts
@@ -83,12 +86,24 @@ class Policies:
         """A policy at a precision.
 
         Raises:
-            MissingCapabilityError: This machine cannot run it.
+            MissingCapabilityError: This machine cannot run it, or it is not loaded in time.
             VlaBenchError: It cannot be loaded.
         """
         if (name, precision) not in self._loaded:
-            self._loaded[name, precision] = load_policy(name, precision)
+            with self._in_time(name, precision):
+                self._loaded[name, precision] = load_policy(name, precision)
         return self._loaded[name, precision]
+
+    def _in_time(self, name: str, precision: str) -> AbstractContextManager[None]:
+        if self._load_s is None:
+            return nullcontext()
+        return within(self._load_s, too_slow([(name, precision)], self._load_s))
+
+
+def too_slow(pairs: Iterable[Pair], load_s: float) -> str:
+    """What is said where loading takes too long."""
+    names = ", ".join(f"{policy} at {precision}" for policy, precision in pairs)
+    return f"{names} did not load within {load_s:g} s; --load-patience gives more time"
 
 
 class Scene:

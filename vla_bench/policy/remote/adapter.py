@@ -141,16 +141,19 @@ class RemotePolicy:
         self._begun = True
 
     def _transfer(self, frame: bytes) -> bytes | str:
-        for _ in range(RESENT):
-            if self._connected:
-                try:
-                    return self._exchange.transfer(frame)
-                except LostServerError as error:
-                    self._hang_up()
-                    if isinstance(error, LateServerError) or not self._exchange.resends:
-                        raise
-            self._connect()
-        return self._exchange.transfer(frame)
+        for left in reversed(range(1 + RESENT)):
+            if not self._connected:
+                self._connect()
+            try:
+                return self._exchange.transfer(frame)
+            except LostServerError as error:
+                self._hang_up()
+                if isinstance(error, LateServerError) or not self._exchange.resends:
+                    raise
+                if not left:
+                    times = f"each of the {1 + RESENT} times that it was asked"
+                    raise LostServerError(f"policy {self._name!r}: {error}, {times}") from error
+        raise AssertionError("the last time returns or raises")
 
     def _connect(self) -> Offer:
         """Try, wait, and try again; once given up on, a server gets one try an episode until it is back."""
@@ -158,7 +161,7 @@ class RemotePolicy:
         for attempt in range(attempts - 1):
             with contextlib.suppress(LostServerError):
                 return self._open()
-            time.sleep(min(LONGEST_WAIT_S, self._conventions.backoff_s * 2.0**attempt))
+            time.sleep(min(LONGEST_WAIT_S, self._conventions.backoff_s * 2.0 ** min(attempt, 30)))
         try:
             return self._open()
         except LostServerError as error:

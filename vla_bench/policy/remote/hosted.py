@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from vla_bench.policy.cards import Card, reach_elsewhere, read_card
-from vla_bench.policy.remote.conventions import read_address, read_conventions
+from vla_bench.policy.remote.conventions import LONGEST_WAIT_S, read_address, read_conventions
 
 # Its answers are whole chunks, and its requests stand for themselves: a server that comes back goes on.
 PROTOCOL = "openpi"
-# How long a server may be gone, while it is started again and loads its weights: about ten minutes.
-ATTEMPTS, BACKOFF_S = 65, 0.25
-TIMEOUT_S = 600.0
+BACKOFF_S = 0.25
 
 if TYPE_CHECKING:
     from vla_bench.policy.remote.adapter import RemotePolicy
@@ -30,10 +29,14 @@ class Host:
     Attributes:
         address: HOST:PORT.
         token: What it wants to be shown.
+        answer_s: How long an answer may take.
+        away_s: How long it may be gone, while it is started again and loads its weights.
     """
 
     address: str
     token: str
+    answer_s: float
+    away_s: float
 
 
 def hosted_pair(policy: str, precision: str) -> Pair | None:
@@ -59,8 +62,10 @@ def _connect(card: Card, host: Host) -> RemotePolicy:
     # a run without a server need not wait for these
     from vla_bench.policy.remote.adapter import PROTOCOLS, RemotePolicy
 
+    # the waits grow, the last ones no further
+    attempts = math.ceil(math.log2(LONGEST_WAIT_S / BACKOFF_S)) + math.ceil(host.away_s / LONGEST_WAIT_S)
     conventions = read_conventions(read_card(PROTOCOL)).model_copy(
-        update={"attempts": ATTEMPTS, "backoff_s": BACKOFF_S, "timeout_s": TIMEOUT_S}
+        update={"attempts": attempts, "backoff_s": BACKOFF_S, "timeout_s": host.answer_s}
     )
     module = importlib.import_module(PROTOCOLS[PROTOCOL])
     address = read_address(host.address, card.name)

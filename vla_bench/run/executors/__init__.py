@@ -9,7 +9,7 @@ from typing import Protocol
 
 from vla_bench.errors import MissingCapabilityError, UnknownNameError
 from vla_bench.run.executors.units import Unit
-from vla_bench.run.executors.worker import PATIENCE_S
+from vla_bench.run.executors.worker import LOAD_S, PATIENCE_S
 from vla_bench.run.plan import WorkItem
 from vla_bench.run.records import Record
 from vla_bench.run.stage import Job, Policies
@@ -28,6 +28,7 @@ class Means:
         address: Of a Ray cluster; None is one of this machine's own.
         slurm: Parameters of the jobs, as submitit calls them (`slurm_partition`, `timeout_min`, …).
         batch_wait_s: How long a request waits for those of other simulators, to be answered with them.
+        load_s: How long policies may take to be loaded.
     """
 
     workers: int = 1
@@ -36,6 +37,7 @@ class Means:
     address: str | None = None
     slurm: Mapping[str, str | int] = field(default_factory=dict)
     batch_wait_s: float = 0.01
+    load_s: float = LOAD_S
 
 
 class Executor(Protocol):

@@ -16,6 +16,7 @@ from vla_bench.run.records.files import record_files, worker_of
 from vla_bench.run.stage import Job, Policies, Stage
 
 PATIENCE_S = 600.0
+LOAD_S = 3600.0
 _TAKE_OVER_S = 10.0  # how long the file of a worker that died may stay locked
 OUT_OF_MEMORY = 75  # exit status: a new process may do better
 LOGS = "workers"
