@@ -108,8 +108,12 @@ def test_several_processes_are_refused_before_they_write_into_one_folder(data, t
         opened(data, tmp_path)
 
 
-def test_stopped_and_continued_weights_are_those_of_a_training_that_ran_through(data, tmp_path):
-    how = config(accumulate=2, warmup_steps=2, decay_steps=6, weight_decay=0.1)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_stopped_and_continued_weights_are_those_of_a_training_that_ran_through(data, tmp_path, optimizer):
+    how = config(
+        accumulate=2, warmup_steps=2, decay_steps=6, weight_decay=0.1, optimizer=optimizer, label_spread=2.0,
+        foresight=0.5,
+    )  # fmt: skip
     _, through = trained(data, tmp_path / "through", 6, how)
     trained(data, tmp_path / "parts", 2, how)
     trained(data, tmp_path / "parts", 3, how)

@@ -17,8 +17,10 @@ from vla_bench import seeding
 from vla_bench.errors import DataError
 from vla_bench.learn.decoded import Progress
 from vla_bench.learn.samples import Samples
+from vla_bench.learn.training.foresight import waypoints
 from vla_bench.learn.training.kind import Excerpt, Learner
 from vla_bench.learn.training.pictures import prepared_pictures
+from vla_bench.learn.training.waiting import waits
 from vla_bench.types import Image
 
 
@@ -52,7 +54,9 @@ class Batches:
         self._last = self._first + np.bincount(samples.episode)[samples.episode] - 1
         every = self._config.holdout
         held = samples.episode % every == every - 1 if every else np.zeros(len(samples), bool)
-        self.training, self.held_out = np.flatnonzero(~held), np.flatnonzero(held)
+        waiting = waits(samples, self._config.waiting)
+        self.training, self.held_out = np.flatnonzero(~held & ~waiting), np.flatnonzero(held)
+        self._waypoints = waypoints(samples) if self._config.foresight else None
         if not len(self.training):
             raise DataError(samples.folder, f"holdout = {every} leaves none of {len(samples)} samples")
 
@@ -94,6 +98,7 @@ class Batches:
             instruction=samples.instructions[int(samples.episode[index])],
             actions=samples.actions[ahead.clip(first, last)],
             mask=(ahead >= first) & (ahead <= last),
+            waypoints=None if self._waypoints is None else self._waypoints[index],
         )
 
     def _seen(self, frame: int, index: int, epoch: int | None) -> list[Image]:

@@ -22,6 +22,14 @@ class TrainingConfig(FileModel):
         batch: Samples in one pass.
         accumulate: Passes to one step of the optimiser.
         learning_rate: After the warm-up.
+        optimizer: `adamw`, or `muon`, which takes matrices of hidden layers to their nearest orthogonal ones
+            and leaves the rest to AdamW: fewer samples for what is trained from nothing.
+        matrix_rate: Learning rate of Muon's matrices, where `learning_rate` is that of the rest.
+        label_spread: Standard deviation, in bins, of the bell over which the label of an action token is
+            spread; 0 is the label alone. The gripper's never is: between open and closed there is nothing.
+        foresight: Weight of a second loss that only training has; see `foresight`.
+        waiting: Largest number of a motion that counts as waiting: steps of waiting after another one are not
+            trained on, since a single picture cannot say when to stop waiting. 0 trains on all.
         warmup_steps: Steps in which the rate rises linearly from zero.
         decay_steps: Step at which the rate has fallen to a tenth, along a cosine; None leaves it constant.
         weight_decay: Of matrices; vectors are not decayed.
@@ -38,6 +46,11 @@ class TrainingConfig(FileModel):
     batch: int = Field(default=16, gt=0)
     accumulate: int = Field(default=1, gt=0)
     learning_rate: float = Field(gt=0, allow_inf_nan=False)
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    matrix_rate: float = Field(default=0.02, gt=0, allow_inf_nan=False)
+    label_spread: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    foresight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    waiting: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     warmup_steps: int = Field(default=0, ge=0)
     decay_steps: int | None = Field(default=None, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)

@@ -62,6 +62,7 @@ class Excerpt:
         instruction: What was asked for.
         actions: (T, A) commands as in `ActionChunk`.
         mask: (T,) which of them are the episode's.
+        waypoints: (10,) of the newest frame, or None where the training has no foresight; see `foresight`.
     """
 
     pictures: Sequence[Sequence[Image]]
@@ -70,6 +71,7 @@ class Excerpt:
     instruction: str
     actions: Array
     mask: NDArray[np.bool_]
+    waypoints: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class Outcome:
     """What a batch came to.
 
     Attributes:
-        loss: Scalar, in the unit of the family's objective.
+        loss: Scalar, in the unit of the family.
+        objective: Scalar that is minimised: the loss, and what else is learned.
         right: Right tokens by the number of the action, (A,); None without tokens.
         counted: (A,) how many numbers the loss is a mean of.
         distance: Mean absolute difference of the actions said to those wanted, both as they are decoded; NaN
@@ -85,6 +88,7 @@ class Outcome:
     """
 
     loss: Tensor
+    objective: Tensor
     right: Array | None
     counted: Array
     distance: float

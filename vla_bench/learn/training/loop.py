@@ -20,7 +20,7 @@ from vla_bench.learn.training.batches import Batches, Supply
 from vla_bench.learn.training.config import Limits, Rhythm
 from vla_bench.learn.training.curve import Curve, draw_curve
 from vla_bench.learn.training.kind import Learner
-from vla_bench.learn.training.optimiser import make_optimizer, rate
+from vla_bench.learn.training.optimiser import Optimisers
 from vla_bench.learn.training.state import Progress
 from vla_bench.learn.training.tally import Tally, accuracy, held_out, merged
 
@@ -101,10 +101,10 @@ class _Run:
     ) -> None:
         self._learner, self._batches, self._folder = learner, batches, folder
         self._limits, self._rhythm, self._watchers = limits, rhythm, watchers
-        self._optimizer, self._progress = make_optimizer(learner), Progress()
+        self._optimisers, self._progress = Optimisers(learner), Progress()
         if place := state.newest(folder):
             self._progress = state.read_progress(place, learner.config.hash)
-            state.restore(place, learner, self._optimizer)
+            state.restore(place, learner, self._optimisers)
         self._trained = list(learner.trained().values())
         self._curve, self._supply = Curve(folder, self._progress.step), Supply(batches)
         self._tally = Tally(learner, self._progress, self._supply)
@@ -142,7 +142,7 @@ class _Run:
         config, outcomes = self._learner.config, []
         for _ in range(config.accumulate):
             outcome = self._learner.measure(self._supply.next())
-            (outcome.loss / config.accumulate).backward()
+            (outcome.objective / config.accumulate).backward()
             outcomes.append(outcome)
         norm = float(nn.utils.clip_grad_norm_(self._trained, config.clip_norm))
         step, found = self._progress.step + 1, merged(outcomes)
@@ -152,10 +152,7 @@ class _Run:
                 f"rate than {config.learning_rate:g} or a longer warm-up than {config.warmup_steps} steps "
                 "may help; the last checkpoint is from before"
             )
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate(config, step)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimisers.step(step)
         self._learner.stepped(step)
         self._progress.step = step
         self._tally.add(found, norm)
@@ -186,7 +183,7 @@ class _Run:
         return every > 0 and (ends or self._progress.step % every == 0)
 
     def _save(self) -> Path:
-        return state.save(self._folder, self._learner, self._optimizer, self._progress, self._rhythm.keep)
+        return state.save(self._folder, self._learner, self._optimisers, self._progress, self._rhythm.keep)
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from vla_bench.errors import ConventionError, DataError
 from vla_bench.learn.training.kind import Learner
+from vla_bench.learn.training.optimiser import Optimisers
 from vla_bench.lerobot.layout import write_json
 from vla_bench.policy.tensors import read_json, safetensors_of
 
@@ -42,14 +42,14 @@ def newest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def save(folder: Path, learner: Learner, optimizer: Optimizer, progress: Progress, keep: int) -> Path:
+def save(folder: Path, learner: Learner, optimisers: Optimisers, progress: Progress, keep: int) -> Path:
     """Write a checkpoint; of the older ones, all but `keep` - 1 go."""
     place = folder / FOLDER / f"step-{progress.step:08d}"
     if not place.is_dir():
         draft = place.with_name(f".{place.name}.draft")
         shutil.rmtree(draft, ignore_errors=True)
         learner.write(draft, progress.step)
-        save_file(_moments(learner.trained(), optimizer), draft / MOMENTS)
+        save_file(_moments(learner.trained(), optimisers), draft / MOMENTS)
         write_json(draft / STATE, {**asdict(progress), "training_hash": learner.config.hash})
         draft.rename(place)
     for old in sorted(place.parent.glob("step-*"))[:-keep]:
@@ -73,8 +73,8 @@ def read_progress(place: Path, learner_hash: str) -> Progress:
         raise DataError(place / STATE, f"is not the state of a training: {error}") from error
 
 
-def restore(place: Path, learner: Learner, optimizer: Optimizer) -> None:
-    """Give an optimiser what it knew when a checkpoint was written.
+def restore(place: Path, learner: Learner, optimisers: Optimisers) -> None:
+    """Give the optimisers what they knew when a checkpoint was written.
 
     Raises:
         DataError: It is damaged, or knows other weights.
@@ -87,12 +87,12 @@ def restore(place: Path, learner: Learner, optimizer: Optimizer) -> None:
                 place / MOMENTS, f"has {name!r}, which strategy {learner.config.strategy!r} does not train"
             )
         value = stored.read()
-        optimizer.state[named[name]][kind] = value if kind == "step" else value.to(named[name].device)
+        optimisers.state(named[name])[kind] = value if kind == "step" else value.to(named[name].device)
 
 
-def _moments(named: Mapping[str, nn.Parameter], optimizer: Optimizer) -> dict[str, Tensor]:
+def _moments(named: Mapping[str, nn.Parameter], optimisers: Optimisers) -> dict[str, Tensor]:
     return {
         f"{kind}/{name}": torch.as_tensor(value).detach().cpu().contiguous()
         for name, parameter in named.items()
-        for kind, value in optimizer.state.get(parameter, {}).items()
+        for kind, value in optimisers.state(parameter).items()
     }

@@ -95,6 +95,7 @@ def merged(outcomes: Sequence[Outcome]) -> Outcome:
     right: Array | None = np.sum(rights, axis=0) if rights else None
     return Outcome(
         torch.stack([outcome.loss.detach() for outcome in outcomes]).mean(),
+        torch.stack([outcome.objective.detach() for outcome in outcomes]).mean(),
         right,
         np.sum([outcome.counted for outcome in outcomes], axis=0),
         float(np.mean([outcome.distance for outcome in outcomes])),

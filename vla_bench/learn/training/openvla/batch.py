@@ -30,6 +30,7 @@ class Batch:
         values: (B, T, A) actions in [−1, 1].
         mask: (B, T) which of them belong to the episode.
         state: (B, size) normalised state of the robot, or None.
+        waypoints: (B, 10) what is said with foresight, or None.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -37,6 +38,7 @@ class Batch:
     values: Array
     mask: NDArray[np.bool_]
     state: Tensor | None
+    waypoints: Tensor | None
 
 
 class Collation:
@@ -72,7 +74,9 @@ class Collation:
             state = torch.from_numpy(parts.state_scaling.normalise(np.stack(seen))).float()
         prompts = [self._prompt(each.instruction) for each in excerpts]
         mask = np.stack([each.mask for each in excerpts])
-        return Batch(prompts, torch.from_numpy(pixels), values, mask, state)
+        ahead = [each.waypoints for each in excerpts if each.waypoints is not None]
+        waypoints = torch.from_numpy(np.stack(ahead)) if ahead else None
+        return Batch(prompts, torch.from_numpy(pixels), values, mask, state, waypoints)
 
 
 def _at(excerpt: Excerpt) -> Observation:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vla_bench.errors import MissingCapabilityError
 from vla_bench.learn.action_statistics import write_statistics
+from vla_bench.learn.training import foresight
 from vla_bench.learn.training.config import TrainingConfig
 from vla_bench.learn.training.kind import Excerpt, Origin, Outcome, Reach
 from vla_bench.learn.training.openvla import objective, strategies
@@ -37,7 +38,7 @@ from vla_bench.policy.precision import Precision, backend
 from vla_bench.policy.statistics import FILE as STATISTICS_FILE
 from vla_bench.policy.tensors import SINGLE, weights_of
 
-ADAPTER_FOLDER = "lora_adapter"
+ADAPTER_FOLDER, FORESIGHT = "lora_adapter", "foresight"
 
 
 # options of a card that say where weights are, not how they see and act
@@ -89,6 +90,8 @@ class OpenVlaLearner:
         if state is not None:
             projector = ScalarProjector(state.size, sizes.hidden)
             self._add("proprio_projector", projector, weights or start.folder, device)
+        if config.foresight:
+            self._add(FORESIGHT, nn.Linear(sizes.hidden, foresight.SIZE), weights or start.folder, device)
         if strategy.adapts and weights is not None:
             self._continue_adapters(model, weights)
         self.parts = Parts(
@@ -120,8 +123,7 @@ class OpenVlaLearner:
 
     def measure(self, batch: Batch) -> Outcome:
         """Compute the loss of a batch, in the precision of the training."""
-        head = self.modules.get("action_head")
-        return objective.measure(self.parts, head, batch, bf16=self.config.precision == "bf16")
+        return objective.measure(self.parts, self.modules, self.config, batch)
 
     def judge(self, batch: Batch) -> Outcome:
         """The same: what is said costs nothing more."""
@@ -167,6 +169,8 @@ class OpenVlaLearner:
     def write_policy(self, folder: Path, step: int, dtype: torch.dtype) -> None:
         """Write the whole model; adapters are merged into the base's weights and stay beside it."""
         self.write(folder, step, dtype)
+        for path in Source(folder).parts(FORESIGHT):  # of training alone
+            path.unlink()
         if self.adapts:
             merged = with_adapter(weights_of(self.origin.base), folder / ADAPTER_FOLDER)
             _save({name: tensor.read().to(dtype) for name, tensor in merged.items()}, folder)
