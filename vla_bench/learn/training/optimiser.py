@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
+from vla_bench.errors import MissingCapabilityError
 from vla_bench.learn.training.config import TrainingConfig
 from vla_bench.learn.training.kind import Learner
 
@@ -45,8 +47,7 @@ class Optimisers:
         ]  # fmt: skip
         if hidden:
             matrices = [named[name] for name in sorted(hidden)]
-            muon = Muon(matrices, config.matrix_rate, weight_decay=config.weight_decay)
-            self._all.append((muon, config.matrix_rate))
+            self._all.append((_muon(matrices, config), config.matrix_rate))
         self._owner = {
             parameter: optimiser
             for optimiser, _ in self._all
@@ -66,6 +67,14 @@ class Optimisers:
     def state(self, parameter: nn.Parameter) -> dict[str, Any]:
         """What is remembered of a parameter between steps, by kind; may be changed."""
         return self._owner[parameter].state[parameter]
+
+
+def _muon(matrices: list[nn.Parameter], config: TrainingConfig) -> Optimizer:
+    if not hasattr(torch.optim, "Muon"):
+        raise MissingCapabilityError(
+            f"optimizer = 'muon' needs torch 2.9 or newer, this is {torch.__version__}; 'adamw' does not"
+        )
+    return torch.optim.Muon(matrices, config.matrix_rate, weight_decay=config.weight_decay)
 
 
 def _share(config: TrainingConfig, step: int) -> float:
