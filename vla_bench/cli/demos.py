@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,9 @@ from vla_bench.errors import UnknownNameError, VlaBenchError
 from vla_bench.types import TASK_AXES, Task
 
 if TYPE_CHECKING:
-    from vla_bench.learn.disturbance import Disturbances
     from vla_bench.learn.recording import Attempt
+
+    Tell = Callable[[Attempt], None]
 
 demos_app = typer.Typer(help="Record, import and decode demonstrations.")
 app.add_typer(demos_app, name="demos")
@@ -66,23 +67,21 @@ def demos(
     if context.invoked_subcommand is not None:
         return
     from vla_bench.learn.disturbance import Disturbances
+    from vla_bench.learn.recording import record
 
-    chosen = _tasks(words(suite), words(task), words(task_axis))
+    chosen = named_tasks(words(suite), words(task), words(task_axis))
     seen = [_seen_by(each, words(camera), image_px) for each in chosen]
     disturbances = Disturbances(_numbers(words(noise)) or (0.0,), astray)
     wanted = range(first_episode, first_episode + episodes)
     encoding = "lossless" if lossless else "film"
-    attempts, finished = _record(seen, out, wanted, encoding, disturbances, workers)
-    rows = [_row(name, attempts) for name in dict.fromkeys(each.id for each in seen)]
-    if as_json:
-        outcomes = {attempt.episode.key: attempt.outcome for attempt in attempts}
-        print(json.dumps({"folder": str(out), "tasks": rows, "episodes": outcomes}, indent=2))
-    else:
-        print_rows(rows, as_json=False)
-        kept, tried = (sum(row[name] for row in rows) for name in ("kept", "tried"))
-        print(f"{out}: kept {kept} of {tried} tried")
-    if not finished:
-        raise typer.Exit(130)
+
+    def play(on_attempt: Tell) -> None:
+        record(
+            seen, out, episodes=wanted, encoding=encoding, disturbances=disturbances, workers=workers,
+            on_attempt=on_attempt,
+        )  # fmt: skip
+
+    watch_recording(play, [each.id for each in seen], len(wanted), out, as_json=as_json)
 
 
 @demos_app.command()
@@ -147,19 +146,38 @@ def import_(
         print(f"{out}: kept {kept} of {len(outcomes)} demonstrations")
 
 
-def _record(
-    tasks: list[Task],
-    out: Path,
-    wanted: range,
-    encoding: str,
-    disturbances: Disturbances,
-    workers: int,
-) -> tuple[list[Attempt], bool]:
-    """Record with a progress bar; returns the attempts, and whether nobody pressed Ctrl-C."""
-    from vla_bench.learn.recording import record
+def watch_recording(
+    play: Callable[[Tell], Any], task_ids: Sequence[str], episodes: int, out: Path, *, as_json: bool
+) -> None:
+    """Record with a progress bar, and print what became of the episodes of each task.
 
+    Args:
+        play: Records, and tells what it is given of each attempt.
+        task_ids: What is played.
+        episodes: Of each task.
+        out: Folder of the data set.
+        as_json: Print JSON.
+
+    Raises:
+        Exit: Somebody pressed Ctrl-C.
+    """
+    attempts, finished = _attempts(play, len(task_ids) * episodes)
+    rows = [_row(name, attempts) for name in dict.fromkeys(task_ids)]
+    if as_json:
+        outcomes = {attempt.episode.key: attempt.outcome for attempt in attempts}
+        print(json.dumps({"folder": str(out), "tasks": rows, "episodes": outcomes}, indent=2))
+    else:
+        print_rows(rows, as_json=False)
+        kept, tried = (sum(row[name] for row in rows) for name in ("kept", "tried"))
+        print(f"{out}: kept {kept} of {tried} tried")
+    if not finished:
+        raise typer.Exit(130)
+
+
+def _attempts(play: Callable[[Tell], Any], total: int) -> tuple[list[Attempt], bool]:
+    """Record with a progress bar; returns the attempts, and whether nobody pressed Ctrl-C."""
     attempts: list[Attempt] = []
-    with _bar("episodes", len(tasks) * len(wanted)) as (bar, say):
+    with _bar("episodes", total) as (bar, say):
 
         def show(attempt: Attempt) -> None:
             attempts.append(attempt)
@@ -168,10 +186,7 @@ def _record(
                 say(f"{attempt.episode.key}: {attempt.outcome}")
 
         try:
-            record(
-                tasks, out, episodes=wanted, encoding=encoding, disturbances=disturbances, workers=workers,
-                on_attempt=show,
-            )  # fmt: skip
+            play(show)
         except KeyboardInterrupt:
             say("stopped; the same command continues")
             return attempts, False
@@ -208,7 +223,13 @@ def _numbers(given: list[str]) -> tuple[float, ...]:
         raise VlaBenchError(f"--noise takes numbers, for example 0,0.2,0.4; got {','.join(given)}") from error
 
 
-def _tasks(suites: list[str], names: list[str], axes: list[str]) -> list[Task]:
+def named_tasks(suites: list[str], names: list[str], axes: list[str]) -> list[Task]:
+    """The tasks of suites, of these only those that test some axes, and tasks by their names.
+
+    Raises:
+        UnknownNameError: There is no such axis, suite or task.
+        VlaBenchError: Nothing is named.
+    """
     for axis in axes:
         if axis not in TASK_AXES:
             raise UnknownNameError("task axis", axis, TASK_AXES)

@@ -155,6 +155,12 @@ class LeRobotEpisode:
         seed, noise, astray = (self.row.get(FACTS + name) for name in ("seed", "noise", "astray_steps"))
         if seed is None:
             raise DataError(self.data.source, f"does not say how {self.key} began: it cannot be done again")
+        if self.row.get(FACTS + "round") is not None:
+            raise DataError(
+                self.data.source,
+                f"{self.key} holds what the expert would have done where a policy acted: its actions are not "
+                "what was executed, and cannot be done again",
+            )
         if noise or astray:
             raise DataError(
                 self.data.source,

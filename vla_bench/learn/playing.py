@@ -11,19 +11,19 @@ from vla_bench import seeding
 from vla_bench.axes.simulation import VariedSimulation, build_simulation
 from vla_bench.errors import VlaBenchError
 from vla_bench.learn import intake
-from vla_bench.learn.disturbance import Disturbance, Disturbances, Noise, astray_actions
+from vla_bench.learn.disturbance import UNDISTURBED, Disturbance, Disturbances, Noise, astray_actions
 from vla_bench.lerobot.draft import Draft
 from vla_bench.lerobot.layout import Layout
 from vla_bench.lerobot.spool import About
 from vla_bench.lerobot.state import robot_state
 from vla_bench.lerobot.writer import KEPT
-from vla_bench.policy.base import Policy
-from vla_bench.policy.cards import load_policy
+from vla_bench.policy.cards import read_card
+from vla_bench.policy.scripted.expert import Expert
 from vla_bench.types import Array, CameraView, Episode, Observation, Simulation, Task
 
 # LIBERO's scenes come from numpy's old stream whatever the namespace: its demonstrations keep away from the
 # small seeds that evaluations count through.
-_LOWEST_SEED = 2**16
+LOWEST_SEED = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,18 @@ class Setup:
 
     folder: Path
     layout: Layout
-    disturbances: Disturbances
+    disturbances: Disturbances = UNDISTURBED
 
 
 class Simulations:
-    """Simulations of tasks, one after the other: that of the last task is kept. Close it at the end."""
+    """Simulations of tasks, one after the other: that of the last task is kept. Close it at the end.
 
-    def __init__(self) -> None:
+    Args:
+        namespace: Of their seeds.
+    """
+
+    def __init__(self, namespace: seeding.Namespace = "demo") -> None:
+        self._namespace: seeding.Namespace = namespace
         self._last: VariedSimulation | None = None
 
     @property
@@ -54,10 +59,10 @@ class Simulations:
         return self._last
 
     def of(self, task: Task) -> VariedSimulation:
-        """The simulation of a task, with seeds of the `demo` namespace."""
+        """The simulation of a task."""
         if self._last is None or self._last.task != task:
             self.close()
-            self._last = build_simulation(task, namespace="demo")
+            self._last = build_simulation(task, namespace=self._namespace)
         return self._last
 
     def close(self) -> None:
@@ -68,12 +73,17 @@ class Simulations:
 
 
 class Player:
-    """Plays one episode after the other; see `side_by_side.Maker`."""
+    """Plays one episode after the other; see `side_by_side.Maker`.
 
-    def __init__(self, setup: Setup) -> None:
+    Args:
+        setup: What all of them have in common.
+        namespace: Of their seeds.
+    """
+
+    def __init__(self, setup: Setup, namespace: seeding.Namespace = "demo") -> None:
         self._setup = setup
-        self._expert: Policy = load_policy("expert")
-        self._simulations = Simulations()
+        self._expert = Expert(read_card("expert"), "fp32")
+        self._simulations = Simulations(namespace)
 
     def make(self, item: tuple[Task, Episode]) -> str:
         """Play an episode and return `kept`, `failed: …` or `error: …`; what is kept waits in the spool."""
@@ -121,14 +131,19 @@ class Player:
 
     def _play(self, simulation: Simulation, noise: Noise, draft: Draft) -> bool:
         """Let the expert act until the goal holds or the budget is over; returns whether it succeeded."""
-        views = [CameraView(name, *size) for name, size in self._setup.layout.cameras.items()]
-        for _ in range(_most_steps(simulation.task)):
-            seen = simulation.observe(views, privileged=True)
-            action = self._answer(seen)
-            draft.add(seen.images, robot_state(seen), action)
+        for _ in range(most_steps(simulation.task)):
+            _, action = self._stored(simulation, draft)
             if execute(simulation, noise.add(action)):
                 return True
         return False
+
+    def _stored(self, simulation: Simulation, draft: Draft) -> tuple[Observation, Array]:
+        """Store what is seen and what the expert would do; returns both."""
+        views = [CameraView(name, *size) for name, size in self._setup.layout.cameras.items()]
+        seen = simulation.observe(views, privileged=True)
+        action = self._answer(seen)
+        draft.add(seen.images, robot_state(seen), action)
+        return seen, action
 
     def _answer(self, seen: Observation) -> Array:
         # rounded before it is executed, so that what is stored is what was done
@@ -137,7 +152,7 @@ class Player:
 
 def demo_episode(task: Task, index: int) -> Episode:
     """Episode `index` of a task's demonstrations."""
-    return Episode(task.id, seed=int(seeding.generator("demo", task.id, index).integers(_LOWEST_SEED, 2**32)))
+    return Episode(task.id, seed=int(seeding.generator("demo", task.id, index).integers(LOWEST_SEED, 2**32)))
 
 
 def settle(simulation: Simulation) -> None:
@@ -156,7 +171,7 @@ def execute(simulation: Simulation, action: Array, *, until_success: bool = True
     return simulation.succeeded
 
 
-def _most_steps(task: Task) -> int:
+def most_steps(task: Task) -> int:
     """Policy steps that fit into the task's budget."""
     budget, limits = task.budget, []
     if budget.steps is not None:

@@ -7,7 +7,7 @@ set as soon as those before it are done; a recording that was killed loses only 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from vla_bench.learn import held_out
 from vla_bench.learn.disturbance import UNDISTURBED, Disturbances
 from vla_bench.learn.intake import describe, take_in
 from vla_bench.learn.playing import Player, Setup, demo_episode
-from vla_bench.learn.side_by_side import make_all
+from vla_bench.learn.side_by_side import Maker, make_all
 from vla_bench.lerobot.layout import Layout
 from vla_bench.lerobot.writer import Recording
 from vla_bench.types import Episode, Task
@@ -66,20 +66,43 @@ def record(
         DataError: The folder holds something else.
         VlaBenchError: A process was killed.
     """
-    layout, attempts = layout_of(tasks, encoding), []
-    stamp: dict[str, Any] = made_with(tasks) | {
-        "disturbances": disturbances.described,
-        "held_out": held_out.digest(),
-    }
-    with Recording(folder, layout, stamp) as recording:
+    setup = Setup(folder, layout_of(tasks, encoding), disturbances)
+    stamp = made_with(tasks) | {"disturbances": disturbances.described}
+    wanted = [(task, demo_episode(task, index)) for task in tasks for index in episodes]
+    return fill(setup, stamp, wanted, partial(Player, setup), workers, on_attempt)
+
+
+def fill(
+    setup: Setup,
+    stamp: Mapping[str, Any],
+    wanted: Sequence[tuple[Task, Episode]],
+    begin: Callable[[], Maker[tuple[Task, Episode]]],
+    workers: int,
+    on_attempt: Callable[[Attempt], None],
+) -> list[Attempt]:
+    """Record episodes into a folder, those that it has not tried yet; one attempt for each.
+
+    Args:
+        setup: Folder and layout.
+        stamp: What decides about the episodes besides their keys.
+        wanted: The episodes and their tasks.
+        begin: Makes what plays them, in each process; can be pickled.
+        workers: How many processes play.
+        on_attempt: Called after each.
+
+    Raises:
+        ConventionError: The folder was recorded with something else.
+        DataError: The folder holds something else.
+        VlaBenchError: A process was killed.
+    """
+    folder, attempts = setup.folder, []
+    with Recording(folder, setup.layout, {**stamp, "held_out": held_out.digest()}) as recording:
         held_out.write(folder)
-        wanted = [(task, demo_episode(task, index)) for task in tasks for index in episodes]
         old = [episode for _, episode in wanted if episode.key in recording.tried]
         new = [(task, episode) for task, episode in wanted if episode.key not in recording.tried]
         for episode in old:
             attempts.append(Attempt(episode, recording.tried[episode.key], is_new=False))
             on_attempt(attempts[-1])
-        begin = partial(Player, Setup(folder, layout, disturbances))
         episode_of = {episode.key: episode for _, episode in new}
 
         def tell(key: str, outcome: str) -> None:
@@ -89,7 +112,7 @@ def record(
         take_in(recording, list(episode_of), make_all(begin, new, workers), tell)
         kept = len(recording)
     if kept:
-        describe(folder, "+".join(sorted({task.suite for task in tasks})))
+        describe(folder, "+".join(sorted({task.suite for task, _ in wanted})))
     return attempts
 
 

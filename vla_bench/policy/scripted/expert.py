@@ -60,6 +60,14 @@ class Expert:
         self._arm: Arm | None = None
         self._before: WorldState | None = None
         self._answers = 0
+        self._is_excused = False
+
+    def excuse(self) -> None:
+        """Tell it that somebody else has acted since its last answer.
+
+        It answers from where that has led, but does not count as its own failure what did not get on.
+        """
+        self._is_excused = True
 
     def act(self, observations: Sequence[Observation]) -> ActionChunk:
         """Return one action."""
@@ -79,7 +87,10 @@ class Expert:
 
     def _motion(self, world: World, arm: Arm) -> Motion:
         """Go on with the present skill; else begin with the first literal that leaves something to do."""
+        is_excused, self._is_excused = self._is_excused, False
         if self._skill is not None:
+            if is_excused:
+                self._skill.excuse(world)
             motion = self._skill.step(world)
             if motion is not None:
                 return motion

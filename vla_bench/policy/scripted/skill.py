@@ -43,6 +43,10 @@ class Skill(ABC):
         self._watch_fingers(world)
         return self._begin(world) if self._stage is None else self._stage(world)
 
+    def excuse(self, world: World) -> None:
+        """Somebody else has acted since the last step: that nothing got on says nothing of this way."""
+        self._restart_progress(world)
+
     @property
     def phase(self) -> str:
         """Name of the stage, for traces."""

@@ -54,6 +54,15 @@ class Taking(Skill):
         self._failed: list[Hold] = []
         self._hold: Hold | None = None
 
+    def excuse(self, world: World) -> None:
+        """No grasp has failed; and what somebody else has taken is in the hand, however it was taken."""
+        super().excuse(world)
+        self._failed.clear()
+        if self._stage == self._approach:
+            self._since_ns = world.state.time_ns
+            if self._held(world):
+                self._taken(world)
+
     @abstractmethod
     def _taken(self, world: World) -> Motion | None:
         """The thing is in the hand: what follows."""
