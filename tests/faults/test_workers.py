@@ -49,6 +49,7 @@ def test_two_workers_write_what_one_writes(tmp_path, undisturbed):
     assert {record.key for record in told} == {record.key for record in records}
     assert len(told) == len(records) == 12
     assert len({record.worker for record in records}) == 2
+    assert not (tmp_path / "two" / "workers").exists(), "nobody had last words"
 
 
 def test_however_a_worker_ends_it_is_replaced_and_its_episode_played_again(tmp_path, traps, undisturbed):

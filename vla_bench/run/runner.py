@@ -10,7 +10,7 @@ from pathlib import Path
 from vla_bench.run.executors import Executor, Means, make_executor
 from vla_bench.run.executors.undecided import Undecided
 from vla_bench.run.executors.units import units_of
-from vla_bench.run.executors.worker import settle
+from vla_bench.run.executors.worker import settle, tidy
 from vla_bench.run.hosting import Hosting
 from vla_bench.run.plan import Plan
 from vla_bench.run.preparation import Preparation
@@ -64,6 +64,7 @@ def run_plan(
         done = done_keys(folder)
         units = units_of(item for item in plan.items if item.key not in done)
         count = 0
+        closing.callback(tidy, folder)
         closing.callback(put_together, plan, folder, fingerprint)  # also of a run that is stopped
         stopping = None if plan.study.statistics.stop == "never" else Stopping(plan, read_run(folder).records)
         closing.callback(_note, folder, stopping)

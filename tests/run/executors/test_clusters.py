@@ -36,13 +36,23 @@ class TestRay:
     def _ray(self):
         pytest.importorskip("ray")
 
-    def test_actors_write_what_one_process_writes_also_when_they_die(self, tmp_path, traps, undisturbed):
+    def test_actors_write_what_one_process_writes_also_when_they_die_or_are_interrupted(
+        self, tmp_path, traps
+    ):
+        def interrupt(record):
+            raise KeyboardInterrupt
+
+        plan = plan_of(**{**STUDY, "policies": ("noop", "trapped", "random")})
+        undisturbed = same(run(plan, tmp_path / "undisturbed"))
+        with pytest.raises(KeyboardInterrupt):
+            run(plan, tmp_path / "run", interrupt, make_executor("ray", Means(2)))
+        begun = read_run(tmp_path / "run").records
+        assert 1 <= len(begun) <= 3, "what is being played is finished, and not what comes after it"
         traps.set(Episode(OTHER, seed=1), "segfault")
         told = []
-        executor = make_executor("ray", Means(2))
-        records = run(plan_of(**STUDY), tmp_path / "run", told.append, executor)
+        records = run(plan, tmp_path / "run", told.append, make_executor("ray", Means(2)))
         assert same(records) == undisturbed
-        assert len(told) == len(records) == 8
+        assert len(told) == 12 - len(begun)
         assert {record.worker for record in records} == {"0", "1"}
         assert read_run(tmp_path / "run").superseded == 0
 
@@ -62,17 +72,17 @@ class TestSlurm:
         executor = make_executor("slurm", Means(2, slurm=LOCAL))
         records = run(plan_of(**STUDY), tmp_path / "run", told.append, executor)
         assert same(records) == undisturbed
+        assert all(path.stat().st_size for path in (tmp_path / "run" / "workers").glob("*.log"))
         assert len(told) == len(records) == 8
         assert read_run(tmp_path / "run").superseded == 0
 
-    def test_a_machine_without_slurm_says_so_before_anything_is_recorded(self, tmp_path, traps):
-        with pytest.raises(MissingCapabilityError, match="Slurm takes no jobs here"):
-            run(plan_of(**STUDY), tmp_path / "run", executor=make_executor("slurm", Means(2)))
+    def test_a_machine_without_slurm_says_so_before_anything_is_written(self):
+        with pytest.raises(MissingCapabilityError, match=r"Slurm takes no jobs here: .*\bsrun\b"):
+            make_executor("slurm", Means(2))
 
-    def test_parameters_that_do_not_exist_are_named(self, tmp_path, traps):
-        executor = make_executor("slurm", Means(2, slurm={**LOCAL, "timeout_mn": 5}))
+    def test_parameters_that_do_not_exist_are_named(self):
         with pytest.raises(MissingCapabilityError, match="timeout_mn"):
-            run(plan_of(**STUDY), tmp_path / "run", executor=executor)
+            make_executor("slurm", Means(2, slurm={**LOCAL, "timeout_mn": 5}))
 
 
 @pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("slurm", "submitit")])

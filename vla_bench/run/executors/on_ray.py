@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, cast
 
@@ -113,14 +114,13 @@ class _Actor:
         self._begin = functools.partial(Worker, job, name, number, patience_s)
         self._worker: Worker | None = None
 
-    def play(self, unit: Unit) -> tuple[list[Record], str | None]:
-        records: list[Record] = []
+    def play(self, item: WorkItem) -> Record | str:
         try:
             self._worker = self._worker or self._begin()  # here, where a file that is locked can be said
-            records.extend(self._worker.play(unit))
+            (record,) = self._worker.play(Unit((item,)))
         except VlaBenchError as error:
-            return records, str(error)
-        return records, None
+            return str(error)
+        return record
 
 
 class _Cluster:
@@ -142,24 +142,35 @@ class _Cluster:
 class _Hand:
     def __init__(self, name: str, actor: Any, job: Job) -> None:
         self.name, self._actor, self._job = name, actor, job
+        self._left: deque[WorkItem] = deque()
         self.answer: Any = None
 
     def give(self, unit: Unit) -> None:
-        self.answer = self._actor.play.remote(unit)
+        self._left.extend(unit.items)
+        self._continue()
+
+    def _continue(self) -> None:
+        """Let the next item be played; items are handed over one by one, so that the rest can be dropped."""
+        self.answer = self._actor.play.remote(self._left.popleft())
 
     def hear(self) -> list[Event]:
         answer, self.answer = self.answer, None
         try:
-            records, failed = ray.get(answer)
+            heard = ray.get(answer)
         except RayActorError as error:
             words = last_words(log_of(self._job.folder, self.name))
             return [
                 Died(f"as Ray says: {str(error).strip().splitlines()[0]}{f' ({words})' if words else ''}")
             ]
-        return [*records, Finished() if failed is None else Failed(failed)]
+        if isinstance(heard, str):
+            return [Failed(heard)]
+        if self._left:
+            self._continue()
+            return [heard]
+        return [heard, Finished()]
 
     def dismiss(self) -> None:
-        """Nothing: an actor answers when its episode is over."""
+        self._left.clear()
 
     def kill(self) -> None:
         ray.kill(self._actor)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import submitit
@@ -46,6 +49,8 @@ class OnSlurm:
     host = LOOPBACK
 
     def __init__(self, means: Means) -> None:
+        with tempfile.TemporaryDirectory() as folder:  # before anything is written where results are wanted
+            _submitting(Path(folder), means)
         self.means = means
 
     def run(
@@ -71,17 +76,35 @@ class OnSlurm:
 
     def _submit(self, job: Job, units: Sequence[Unit], keys: set[str], attempt: int) -> list[Any]:
         shares = [_share(units, keys, number, self.means.workers) for number in range(self.means.workers)]
-        options = dict(self.means.slurm)
-        cluster = str(options.pop(CLUSTER, "slurm"))
-        try:
-            executor = submitit.AutoExecutor(job.folder / LOGS / "slurm", cluster=cluster)
-            executor.update_parameters(name="vla-bench", **options)
-            names = [f"job{attempt}-{number}-" for number, share in enumerate(shares) if share]
-            return executor.map_array(
+        names = [f"job{attempt}-{number}-" for number, share in enumerate(shares) if share]
+        with _refusals():
+            return _submitting(job.folder / LOGS / "slurm", self.means).map_array(
                 _play, names, [job] * len(names), [s for s in shares if s], [self.means] * len(names)
             )
-        except (RuntimeError, ValueError, TypeError, NameError, FileNotFoundError) as error:
-            raise MissingCapabilityError(f"Slurm takes no jobs here: {error}") from error
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Say in a sentence why no job is taken."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, NameError, FileNotFoundError) as error:
+        said = str(error).strip().splitlines()[0]
+        raise MissingCapabilityError(f"Slurm takes no jobs here: {said}") from error
+
+
+def _submitting(folder: Path, means: Means) -> submitit.AutoExecutor:
+    """What submits jobs, with their files in `folder`.
+
+    Raises:
+        MissingCapabilityError: There is no Slurm, or it takes no such parameters.
+    """
+    options = dict(means.slurm)
+    cluster = str(options.pop(CLUSTER, "slurm"))
+    with _refusals():
+        executor = submitit.AutoExecutor(folder, cluster=cluster)
+        executor.update_parameters(name="vla-bench", **options)
+    return executor
 
 
 def _share(units: Sequence[Unit], keys: set[str], number: int, shares: int) -> list[Unit]:

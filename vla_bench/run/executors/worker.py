@@ -71,6 +71,15 @@ def log_of(folder: Path, name: str) -> Path:
     return folder / LOGS / f"{name}.log"
 
 
+def tidy(folder: Path) -> None:
+    """Remove the last words of workers that had none to say."""
+    for path in (folder / LOGS).glob("*.log"):
+        if path.stat().st_size == 0:
+            path.unlink()
+    with contextlib.suppress(OSError):  # somebody had something to say, or there never was such a folder
+        (folder / LOGS).rmdir()
+
+
 def settle(folder: Path) -> None:
     """Wait until nobody writes the records of a folder any more, and drop lines that were torn.
 
