@@ -21,9 +21,11 @@ def tables(made):
 
 
 def effects(made):
+    """Those of the episodes; models have `test_effects.py`."""
     table = tables(made)["crossed_effects"]
     rows = [dict(zip(table.numbers_header, row, strict=True)) for row in table.numbers]
-    return {(row["place"], row["policy"], row["precision"], row["effect"]): row for row in rows}
+    found = {(row["place"], row["policy"], row["precision"], row["effect"]): row for row in rows}
+    return {key: row for key, row in found.items() if key[-1] != crossed.MODELLED}
 
 
 def test_a_change_is_split_into_weights_timing_and_interaction(tmp_path):
@@ -40,6 +42,20 @@ def test_a_change_is_split_into_weights_timing_and_interaction(tmp_path):
         assert 0 < row["p"] <= row["p_holm"] <= 1
         assert row["episodes"] == 10
     assert found["s, still targets", "p", "bnb_int8", "timing"]["p"] == pytest.approx(0.125)
+
+
+def test_intervals_of_effects_in_which_few_episodes_differ_are_marked(tmp_path):
+    cells = {cell: own * 2 for cell, own in CELLS.items()}
+    table = tables(counted(tmp_path, cells, crossed=TABLE))["crossed_effects"]
+    marked = {row[4]: "‡" in row[7] for row in table.rows if row[3] == "bnb_int8"}
+    assert (marked["weights"], marked["timing"]) == (True, False)  # 4 and 8 of 20 episodes
+    told = {
+        row["effect"]: row["warning"]
+        for row in effects(counted(tmp_path / "b", cells, crossed=TABLE)).values()
+    }
+    assert told["weights"].startswith("arms differ in 4 episodes, fewer than 8")
+    assert told["timing"] == ""
+    assert sum(sentence.startswith("‡: the arms differ") for sentence in table.caption) == 1
 
 
 def test_the_grid_has_the_counts_of_every_cell(tmp_path):

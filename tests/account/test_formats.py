@@ -16,6 +16,7 @@ LATEX_NAMES = {
     r"\&": "&", r"\%": "%", r"\$": "$", r"\#": "#", r"\_": "_", r"\{": "{", r"\}": "}",
     r"\textasciitilde{}": "~", r"\textasciicircum{}": "^", r"\textbackslash{}": "\\",
     r"\textless{}": "<", r"\textgreater{}": ">", r"\textbar{}": "|", r"\textdagger{}": "†",
+    r"\textdaggerdbl{}": "‡",
     r"\textmu{}": "μ", r"$\uparrow$": "↑", r"$\downarrow$": "↓", r"$\rightarrow$": "→", r"$\pm$": "±",
     r"$\times$": "×", r"$-$": "−", r"$\leq$": "≤", r"$\geq$": "≥", r"$\Delta$": "Δ",
     r"\textsuperscript{3}": "³", r"\textsuperscript{2}": "²",

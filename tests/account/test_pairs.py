@@ -3,6 +3,7 @@ from support.records import make_record
 
 from vla_bench.account.cells import outcomes
 from vla_bench.account.pairs import best, pairs
+from vla_bench.account.tables.differences import differences
 from vla_bench.types import Arm
 
 
@@ -52,6 +53,18 @@ def test_a_pair_of_one_episode_has_a_test_and_no_interval():
     (pair,) = pairs("s", outcomes(suite_of({"a": "s", "b": "f"}), []), 0.95)
     assert pair.result is not None
     assert (pair.result.p_value, pair.interval) == (1.0, None)
+
+
+def test_intervals_of_arms_that_seldom_differ_are_marked_in_words_and_numbers():
+    for differing, mark in ((7, True), (8, False)):
+        arms = {"a": "s" * 100, "b": "s" * (100 - differing) + "f" * differing}
+        compared = pairs("s", outcomes(suite_of(arms), []), 0.95)
+        table = differences(compared, name="pairs", title="", confidence=0.95)
+        [words], [numbers] = table.rows, table.numbers
+        warning = dict(zip(table.numbers_header, numbers, strict=True))["warning"]
+        assert words[table.header.index("95 % interval")].endswith(" ‡") == mark
+        assert warning.startswith(f"arms differ in {differing} episodes, fewer than 8") == mark
+        assert any(sentence.startswith("‡") for sentence in table.caption) == mark
 
 
 def test_errors_of_either_arm_are_told_with_their_pair():

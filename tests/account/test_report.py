@@ -251,7 +251,8 @@ def test_a_varied_run_has_rollups_and_curves_beside_the_comparison(tmp_path):
     report = write_report(varied_run(tmp_path / "run"))
     assert [table.name for table in report.tables] == [
         "comparison", "task_axes", "factor_axes", "factors", "compositions", "factor_drops",
-        "comparison_pairs", "comparison_tasks", "variations", "variations_pairs", "variations_tasks",
+        "axis_effects", "comparison_pairs", "comparison_tasks", "variations", "variations_pairs",
+        "variations_tasks",
     ]  # fmt: skip
     names = {path.name for path in report.files}
     assert {

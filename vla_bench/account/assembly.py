@@ -17,7 +17,17 @@ from vla_bench.account.figures import (
     timeline,
     tradeoffs,
 )
-from vla_bench.account.tables import Table, axes, decided, differences, pace, published, rates, references
+from vla_bench.account.tables import (
+    Table,
+    axes,
+    decided,
+    differences,
+    effects,
+    pace,
+    published,
+    rates,
+    references,
+)
 from vla_bench.run.records import Run, garbage_kept
 
 # Each makes those of which a run has something, in the order of the report.
@@ -29,8 +39,10 @@ TABLES: tuple[Callable[[Counted], Iterable[Table]], ...] = (
     references.tables,
     pace.tables,
     axes.tables,
+    effects.of_axes,
     published.tables,
     differences.by_suite,
+    effects.of_precision_and_pacing,
     rates.by_task,
     rates.varied,
 )

@@ -4,16 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from vla_bench import seeding
 from vla_bench.account import timing
 from vla_bench.account.counted import Counted
+from vla_bench.account.effects import Fitted, adjusted, interaction_fit
 from vla_bench.account.statistics import CrossedArm, CrossedEffect, crossed_effects
-from vla_bench.account.tables.table import UNDEFINED, Number, Table, ends, interval_text, p_text, percent
+from vla_bench.account.tables.effects import (
+    MODEL,
+    model_numbers,
+    model_texts,
+    numbered,
+    refusals,
+    warnings_said,
+)
+from vla_bench.account.tables.table import (
+    FEW_DIFFER,
+    UNDEFINED,
+    Number,
+    Table,
+    ends,
+    few_differ_said,
+    p_text,
+    percent,
+    points,
+    points_interval,
+    warned,
+)
 from vla_bench.account.timing import Scope
 from vla_bench.types import Arm, Episode
 
 ZERO = "zero"
+MODELLED = "interaction, model"
 EFFECTS = (
     "Of each precision p against the reference r, with the rate R(weights, latency): weights "
     "R(p, r) - R(r, r); timing R(r, p) - R(r, r); interaction R(p, p) - R(p, r) - R(r, p) + R(r, r); total "
@@ -122,22 +145,25 @@ def _rates(crossings: Sequence[Crossing], own: dict[str, str], reference: str) -
 def _effects(counted: Counted, crossings: Sequence[Crossing], reference: str) -> Table:
     rows: list[tuple[str, ...]] = []
     numbers: list[tuple[Number, ...]] = []
-    for crossing in crossings:
+    models = [_models(counted, crossing, reference) for crossing in crossings]
+    reasons = numbered(fitted for own in models for fitted in own.values())
+    sparse = False
+    for crossing, own in zip(crossings, models, strict=True):
         place, refused = (crossing.scope.name, *_common(crossing)), _no_claim(crossing, reference)
         if refused:
             rows.append((*place, UNDEFINED, refused, str(len(crossing.episodes)), *(UNDEFINED,) * 4))
             continue
         for kind, effect in _found(counted, crossing, reference):
-            estimate, n = effect.estimate, str(effect.n)
-            said = (f"{100 * estimate.value:+.1f}", interval_text(estimate.interval))
-            tested = (p_text(effect.p_value), p_text(effect.p_holm))
-            rows.append((*place, effect.precision, kind, n, *said, *tested))
-            numbers.append(
-                (
-                    *place, effect.precision, kind, effect.n, estimate.value, *ends(estimate.interval),
-                    effect.p_value, effect.p_holm, estimate.method, effect.test,
+            rows.append((*place, effect.precision, kind, *_texts(effect)))
+            numbers.append((*place, effect.precision, kind, *_numbers(effect)))
+            sparse |= bool(effect.estimate.warning)
+            if kind == "interaction" and (fitted := own.get(effect.precision)):
+                rows.append(
+                    (*place, effect.precision, MODELLED, str(effect.n), *model_texts(fitted, reasons))
                 )
-            )  # fmt: skip
+                *told, method, warning, why = model_numbers(fitted)
+                test = why or "Student's t"
+                numbers.append((*place, effect.precision, MODELLED, effect.n, *told, method, test, warning))
     return Table(
         name="crossed_effects",
         title=f"What a precision changes against {reference}: weights, timing, interaction",
@@ -146,6 +172,10 @@ def _effects(counted: Counted, crossings: Sequence[Crossing], reference: str) ->
             f"In points, with {100 * counted.confidence:g} % intervals from the bootstrap of episodes within "
             "tasks; p from sign flips of the episodes (exact McNemar's but for the interaction); Holm's "
             "correction is over the split of a place and policy, and over its effects from zero.",
+            *([few_differ_said()] if sparse else []),
+            *([f"{MODELLED}: the same of all episodes of the four cells. {MODEL}"] if any(models) else []),
+            *refusals(reasons, "the paired numbers above it"),
+            *warnings_said(fitted for own in models for fitted in own.values()),
             *_one_set(crossings),
         ),
         header=(
@@ -155,10 +185,40 @@ def _effects(counted: Counted, crossings: Sequence[Crossing], reference: str) ->
         rows=tuple(rows), text_columns=5, bold=frozenset(),
         numbers_header=(
             "place", "policy", "pacing", "precision", "effect", "episodes", "difference", "low", "high", "p",
-            "p_holm", "interval_method", "test",
+            "p_holm", "interval_method", "test", "warning",
         ),
         numbers=tuple(numbers),
     )  # fmt: skip
+
+
+def _texts(effect: CrossedEffect) -> tuple[str, ...]:
+    estimate = effect.estimate
+    return (
+        str(effect.n), points(estimate.value),
+        warned(points_interval(estimate.interval), estimate.warning, FEW_DIFFER), p_text(effect.p_value),
+        p_text(effect.p_holm),
+    )  # fmt: skip
+
+
+def _numbers(effect: CrossedEffect) -> tuple[Number, ...]:
+    estimate = effect.estimate
+    return (
+        effect.n, estimate.value, *ends(estimate.interval), effect.p_value, effect.p_holm, estimate.method,
+        effect.test, estimate.warning,
+    )  # fmt: skip
+
+
+def _models(counted: Counted, crossing: Crossing, reference: str) -> dict[str, Fitted]:
+    """Each precision's interaction by a model, where its four cells were run and something is claimed."""
+    if _no_claim(crossing, reference):
+        return {}
+    found: dict[str, Fitted] = {}
+    for precision in dict.fromkeys(weights for weights, _ in crossing.arms if weights != reference):
+        cells = list(product((reference, precision), (reference, precision)))
+        if all(cell in crossing.arms for cell in cells):
+            arms = {cell: crossing.arms[cell] for cell in cells}
+            found[precision] = interaction_fit(crossing.scope, arms, crossing.episodes, counted.confidence)
+    return dict(zip(found, adjusted(list(found.values())), strict=True))
 
 
 def _found(counted: Counted, crossing: Crossing, reference: str) -> Iterator[tuple[str, CrossedEffect]]:

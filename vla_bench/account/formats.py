@@ -16,6 +16,7 @@ _LATEX = {
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\rightarrow$", "±": r"$\pm$", "×": r"$\times$",
     "−": r"$-$", "≤": r"$\leq$", "≥": r"$\geq$", "μ": r"\textmu{}", "Δ": r"$\Delta$", "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
     "³": r"\textsuperscript{3}", "²": r"\textsuperscript{2}",
 }  # fmt: skip
 # pdfLaTeX has these without further packages; of other letters it knows nothing, and stops.

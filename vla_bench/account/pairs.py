@@ -28,6 +28,7 @@ class Pair:
         n_first, n_second: Episodes that were compared; the same ones where the arms are paired.
         result: None where they share neither episodes nor tasks.
         interval: Of the difference of their rates; None where nothing can be said.
+        warning: Why the interval may not cover as often as it says; "" if it should.
         p_holm: Adjusted for all comparisons of the place.
         left_out: Episodes that count for one of them and that the other has not run.
         errors: Episodes of either that ended in an error.
@@ -40,6 +41,7 @@ class Pair:
     n_second: int = 0
     result: PairedDifference | UnpairedDifference | None = None
     interval: Interval | None = None
+    warning: str = ""
     p_holm: float | None = None
     left_out: int = 0
     errors: int = 0
@@ -94,7 +96,7 @@ def _compare(place: str, one: Arm, other: Arm, found: Mapping[Arm, Outcomes], co
     estimate = paired_estimate(ours, theirs, [episode.task_id for episode in shared], confidence, rng)
     return replace(
         pair, n_first=len(shared), n_second=len(shared), result=result,
-        interval=estimate.interval if estimate else None,
+        interval=estimate.interval if estimate else None, warning=estimate.warning if estimate else "",
         left_out=len(first.counted) + len(second.counted) - 2 * len(shared),
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vla_bench.account.boards import Board, Tally, added, axis_of
 from vla_bench.account.cells import REFERENCE
 from vla_bench.account.statistics import (
-    Interval,
+    Estimate,
     PairedDifference,
     holm,
     paired_difference,
@@ -131,7 +131,7 @@ class Drop:
     place: str
     arm: Arm
     result: PairedDifference | None
-    interval: Interval | None
+    estimate: Estimate | None
     p_holm: float | None
     errors: int = 0
 
@@ -154,22 +154,22 @@ def drops(boards: Sequence[Board], confidence: float) -> list[Drop]:
 
 def _against_unvaried(
     board: Board, arm: Arm, variations: Sequence[str], confidence: float
-) -> dict[str, tuple[PairedDifference | None, Interval | None, float | None]]:
+) -> dict[str, tuple[PairedDifference | None, Estimate | None, float | None]]:
     """Variation → its comparison with the unvaried episodes, its interval, and p after Holm over all."""
     unvaried = _succeeded(board, arm, "") if variations else {}
     results: dict[str, PairedDifference | None] = {}
-    intervals: dict[str, Interval | None] = {}
+    estimates: dict[str, Estimate | None] = {}
     for variation in variations:
         varied = _succeeded(board, arm, variation)
         shared = [start for start in varied if start in unvaried]
         outcomes = [varied[start] for start in shared], [unvaried[start] for start in shared]
         results[variation] = paired_difference(*outcomes)
         rng = generator("statistics", "drop", board.suite, variation, arm.key)
-        estimate = paired_estimate(*outcomes, [task_id for task_id, *_ in shared], confidence, rng)
-        intervals[variation] = estimate.interval if estimate else None
+        of_tasks = [task_id for task_id, *_ in shared]
+        estimates[variation] = paired_estimate(*outcomes, of_tasks, confidence, rng)
     adjusted = iter(holm([result.p_value for result in results.values() if result is not None]))
     return {
-        variation: (result, intervals[variation], None if result is None else next(adjusted))
+        variation: (result, estimates[variation], None if result is None else next(adjusted))
         for variation, result in results.items()
     }
 

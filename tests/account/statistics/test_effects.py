@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from vla_bench import seeding
 from vla_bench.account.statistics import NoModelError, gee_effects
@@ -49,14 +50,35 @@ def test_one_factor_is_a_paired_t_test_of_tasks_with_mancl_and_derouens_correcti
     by_task = y.reshape(12, 20, 2).mean(axis=1)  # precisions alternate
     of_tasks = by_task[:, 1] - by_task[:, 0]
     half = made.estimate.interval.high - made.estimate.value
-    from scipy.stats import t
-
     deviations = of_tasks - of_tasks.mean()
     naive = np.sqrt((deviations**2).sum()) / 12
     assert made.estimate.value == pytest.approx(of_tasks.mean(), abs=1e-6)
     # each residual is divided by 1 - leverage, 1 - 1/12: the jackknife
     assert half == pytest.approx(t.ppf(0.975, 10) * naive / (1 - 1 / 12), rel=0.02)
     assert "Mancl and DeRouen" in made.estimate.method
+
+
+def test_the_bias_reduced_covariance_is_that_of_statsmodels():
+    from statsmodels.genmod.cov_struct import Exchangeable
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_estimating_equations import GEE
+
+    draw = seeding.generator("statistics", "covariance")
+    tasks = np.repeat(np.arange(7), (5, 9, 20, 31, 8, 12, 15))
+    late, y = draw.random(tasks.size) < 0.5, draw.random(tasks.size) < 0.6
+    late[0] = False  # the level to compare with
+    x = np.column_stack([np.ones(tasks.size), late])
+    model = GEE(y.astype(float), x, groups=tasks, family=Binomial(), cov_struct=Exchangeable())
+    fitted = model.fit(cov_type="bias_reduced")
+    rates = 1 / (1 + np.exp(-np.array([[1.0, 1.0], [1.0, 0.0]]) @ fitted.params))
+    slopes = rates * (1 - rates) * np.array([1, -1])
+    gradient = slopes @ np.array([[1.0, 1.0], [1.0, 0.0]])
+    [made] = gee_effects(y, tasks, {"timing": np.where(late, "late", "at once")}, 0.95)
+    half = made.estimate.interval.high - made.estimate.value
+    assert made.estimate.value == pytest.approx(rates[0] - rates[1])
+    assert half == pytest.approx(
+        t.ppf(0.975, 5) * np.sqrt(gradient @ fitted.cov_params() @ gradient), rel=1e-6
+    )
 
 
 def test_the_order_of_episodes_does_not_matter():
@@ -73,8 +95,8 @@ def test_the_order_of_episodes_does_not_matter():
 def test_levels_of_few_tasks_are_flagged():
     few = TASKS < 4
     [made] = gee_effects(drawn(RATE)[few], TASKS[few], {"precision": PRECISION[few]}, 0.95)
-    assert made.warning.startswith("precision=bf16 is in 4 tasks only")
-    assert gee_effects(drawn(RATE), TASKS, {"precision": PRECISION}, 0.95)[0].warning == ""
+    assert made.estimate.warning.startswith("fewer than 5 tasks (4) have precision=int4")
+    assert gee_effects(drawn(RATE), TASKS, {"precision": PRECISION}, 0.95)[0].estimate.warning == ""
 
 
 def test_what_cannot_be_fitted_is_refused_by_name():

@@ -11,6 +11,7 @@ from support.simulated import LONG, crossed_rates, outcomes
 
 from vla_bench import seeding
 from vla_bench.account.statistics import (
+    NoModelError,
     against_published,
     contrasts,
     gee_effects,
@@ -64,13 +65,13 @@ CROSSED = {
     "10 tasks × 20, 97 %, no effect": (10, 20, 0.97, (0.0, 0.0, 0.0), 0.5),
     "10 tasks × 10, 99 %": (10, 10, 0.99, (-0.005, -0.01, 0.0), 0.5),
 }
-# Arms differ on three or four of 100 episodes: intervals cover 90 to 99 % (docs/statistics.md).
+# Arms differ on three or four of 100 episodes: intervals covered 91 to 98 % (docs/statistics.md).
 SPARSE = {"10 tasks × 10, 99 %"}
-SHORT = ("10 tasks × 20, 75 %", "10 tasks × 5, 75 %")
+SHORT = ("10 tasks × 20, 75 %", "10 tasks × 5, 75 %", "10 tasks × 10, 99 %")
 
 
 @pytest.mark.parametrize("setting", CROSSED if LONG else SHORT)
-def test_intervals_of_crossed_effects_cover(setting):
+def test_intervals_of_crossed_effects_cover_or_warn(setting):
     tasks, seeds, base, effects, shared = CROSSED[setting]
     rates = crossed_rates(tasks, base, effects, rng("rates", setting))
     truth, of_tasks, draw = (
@@ -78,15 +79,17 @@ def test_intervals_of_crossed_effects_cover(setting):
         list(np.repeat(np.arange(tasks), seeds)),
         rng(setting),
     )
-    covered = np.zeros(4)
+    covered, warned = np.zeros(4), np.zeros(4)
     for _ in range(SETS):
         values = outcomes(rates, seeds, shared, draw).reshape(-1, 4) @ SIGNS.T
-        ends = [made.interval for made in mean_estimate(values, of_tasks, 0.95, draw)]
-        covered += [i.low <= t <= i.high for i, t in zip(ends, truth, strict=True)]
+        made = mean_estimate(values, of_tasks, 0.95, draw)
+        covered += [e.interval.low <= t <= e.interval.high for e, t in zip(made, truth, strict=True)]
+        warned += [bool(e.warning) for e in made]
     shares = dict(zip(contrasts("p", "r"), (100 * covered / SETS).round(2).tolist(), strict=True))
-    told(f"coverage, {setting}: {shares} %; true effects {(100 * truth).round(1)}")
-    low, high = (0.9, 0.99) if setting in SPARSE else (0.935, 0.965)
-    assert all(between(share, low, high) for share in covered / SETS)
+    told(f"coverage, {setting}: {shares} %; true effects {(100 * truth).round(1)}; warned {warned / SETS}")
+    for share, often in zip(covered / SETS, warned / SETS, strict=True):
+        assert often > 0.5 or between(share, 0.935, 0.965)
+    assert bool(np.all(warned > 0.5 * SETS)) == (setting in SPARSE)
 
 
 @pytest.mark.parametrize(
@@ -228,10 +231,30 @@ def test_gee_effects_err_about_as_often_as_they_say(tasks):
     rejected = np.mean(np.array(p_values) <= 0.05, axis=0)
     shares = (100 * rejected).round(2)
     told(f"type-I error of the GEE, {tasks} tasks (within, between, interaction): {shares} %")
-    flagged = bool(made[0].warning)
+    flagged = bool(made[0].estimate.warning)
     slack = 0.0 if LONG else 4 * np.sqrt(0.05 * 0.95 / 60)
     assert flagged == (tasks < 10)
     assert flagged or np.all(rejected <= 0.06 + slack)
+
+
+@pytest.mark.parametrize("own", [2, 3, 4, 5] if LONG else [5])
+def test_an_axis_against_other_tasks_errs_about_as_often_as_it_says_or_warns(own):
+    draw, tasks, seeds = rng("gee of tasks", own), 17, 10
+    of_tasks = np.repeat(np.arange(tasks), seeds)
+    axis = np.where(of_tasks < tasks - own, "others", "own")
+    sets = 1500 if LONG else 60
+    p_values = []
+    for _ in range(sets):
+        drawn = outcomes(crossed_rates(tasks, 0.7, (0.0, 0.0, 0.0), draw)[:, :1], seeds, 0.5, draw)
+        try:
+            [made] = gee_effects(drawn.reshape(-1), of_tasks, {"axis": axis}, 0.95)
+        except NoModelError:  # all of two tasks' 20 episodes succeeded
+            continue
+        assert bool(made.estimate.warning) == (own < 5)
+        p_values.append(made.p_value)
+    rejected = np.mean(np.array(p_values) <= 0.05)
+    told(f"type-I error of the GEE, {own} of {tasks} tasks: {100 * rejected:.2f} % of {len(p_values)}")
+    assert own < 5 or rejected <= 0.06 + (0.0 if LONG else 4 * np.sqrt(0.05 * 0.95 / sets))
 
 
 # ── stopping when decided ──

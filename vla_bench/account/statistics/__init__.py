@@ -28,7 +28,7 @@ crossed       crossed_effects(outcomes by (weights, latency), tasks, reference, 
 """
 
 from vla_bench.account.statistics.crossed import CrossedArm, CrossedEffect, contrasts, crossed_effects
-from vla_bench.account.statistics.effects import Effect, NoModelError, gee_effects
+from vla_bench.account.statistics.effects import TASKS_OF_A_LEVEL, Effect, NoModelError, gee_effects
 from vla_bench.account.statistics.equivalence import (
     Equivalence,
     paired_equivalence,
@@ -57,7 +57,7 @@ from vla_bench.account.statistics.rates import (
     wilson,
 )
 from vla_bench.account.statistics.reproduction import Verdict, against_published
-from vla_bench.account.statistics.resampling import Over, mean_estimate, per_episode
+from vla_bench.account.statistics.resampling import FEWEST_DIFFERING, Over, mean_estimate, per_episode
 from vla_bench.account.statistics.scores import ScoreDifference, paired_scores
 from vla_bench.account.statistics.sequential import anytime_p, log_e_value, share_interval
 from vla_bench.account.statistics.signs import SignFlip, sign_flip
@@ -65,8 +65,10 @@ from vla_bench.account.statistics.unpaired import UnpairedDifference, unpaired_d
 from vla_bench.account.statistics.values import Estimate, Interval
 
 __all__ = [
+    "FEWEST_DIFFERING",
     "FEWEST_EPISODES",
     "RATE_INTERVALS",
+    "TASKS_OF_A_LEVEL",
     "CrossedArm",
     "CrossedEffect",
     "Effect",

@@ -10,6 +10,7 @@ Student's t with (tasks - coefficients) degrees of freedom (Li and Redden 2015).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -27,7 +28,10 @@ TASKS_OF_A_LEVEL = 5
 
 
 class NoModelError(VlaBenchError):
-    """Records to which this model cannot be fitted, with the reason."""
+    """Records to which this model cannot be fitted, with the reason.
+
+    Rates and paired differences have no such limits.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +41,13 @@ class Effect:
     Attributes:
         name: `factor=level`, or two of them joined by ` × ` for an interaction.
         estimate: Risk difference to the factors' first levels; of an interaction, the difference of risk
-            differences.
+            differences. It warns where the type-I error may exceed the nominal one.
         p_value: Two-sided, Student's t.
-        warning: Why the type-I error may exceed the nominal one; "" if it should not.
     """
 
     name: str
     estimate: Estimate
     p_value: float
-    warning: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def gee_effects(
 
     Raises:
         NoModelError: Too few tasks; a level or a combination without successes or without failures, where
-            odds are infinite (the paired tests have no such limit); levels that cannot be told apart; or no
+            odds are infinite; levels that cannot be told apart; or no
             positive variance.
         ValueError: The lengths differ.
     """
@@ -95,25 +97,29 @@ def gee_effects(
         raise ValueError(f"{n} outcomes, {len(tasks)} tasks, { ({f: len(v) for f, v in factors.items()}) }")
     design = _Design({name: list(dict.fromkeys(own)) for name, own in factors.items()}, interactions)
     y, x = np.asarray(successes, dtype=float), design.matrix(factors, n)
-    groups = list(dict.fromkeys(tasks))
+    groups = {task: number for number, task in enumerate(dict.fromkeys(tasks))}
     _check(y, x, len(groups), factors, interactions)
-    coefficients, covariance = _fit(y, x, np.array([groups.index(task) for task in tasks]))
+    coefficients, covariance = _fit(y, x, np.array([groups[task] for task in tasks]))
+    kinds = Counter(zip(*factors.values(), strict=True))  # few: episodes of equal levels have equal rates
+    columns = dict(zip(factors, zip(*kinds, strict=True), strict=True))
+    weights = np.array(list(kinds.values())) / n
 
-    def mean_rate(**at: str) -> tuple[float, Array]:
+    def mean_rate(at: Mapping[str, str]) -> tuple[float, Array]:
         """Mean predicted rate with some factors set for all episodes, and its gradient."""
-        rows = design.matrix({**factors, **{name: [level] * n for name, level in at.items()}}, n)
+        set_to = {name: [level] * len(kinds) for name, level in at.items()}
+        rows = design.matrix({**columns, **set_to}, len(kinds))
         rate = 1 / (1 + np.exp(-rows @ coefficients))
-        return float(rate.mean()), (rate * (1 - rate)) @ rows / n
+        return float(weights @ rate), (weights * rate * (1 - rate)) @ rows
 
-    found, warning = [], _warning(tasks, factors)
+    found = []
     for name, terms in _contrasts(design):
-        rates = [(sign, *mean_rate(**at)) for sign, at in terms]
+        rates = [(sign, *mean_rate(at)) for sign, at in terms]
         value = sum(sign * rate for sign, rate, _ in rates)
         gradient = np.sum([sign * slope for sign, _, slope in rates], axis=0)
-        estimate, p_value = _judged(
-            value, gradient @ covariance @ gradient, len(groups), x.shape[1], confidence
-        )
-        found.append(Effect(name, estimate, p_value, warning))
+        variance = gradient @ covariance @ gradient
+        warning = _warning(tasks, factors, [at for _, at in terms])
+        estimate, p_value = _judged(value, variance, len(groups), x.shape[1], confidence, warning)
+        found.append(Effect(name, estimate, p_value))
     return found
 
 
@@ -144,44 +150,73 @@ def _fit(y: Array, x: Array, groups: np.ndarray) -> tuple[Array, Array]:
     from statsmodels.genmod.generalized_estimating_equations import GEE
 
     order = np.argsort(groups, kind="stable")
+    model = GEE(y[order], x[order], groups=groups[order], family=Binomial(), cov_struct=Exchangeable())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # told by the check of convergence below
-        model = GEE(y[order], x[order], groups=groups[order], family=Binomial(), cov_struct=Exchangeable())
-        fitted: Any = model.fit(cov_type="bias_reduced")
-    coefficients, covariance = np.asarray(fitted.params), np.asarray(fitted.cov_params())
-    if not (np.all(np.isfinite(coefficients)) and np.all(np.isfinite(covariance))):
+        warnings.simplefilter("ignore")  # that it did not converge is raised below
+        fitted: Any = model.fit(cov_type="naive")
+    coefficients, naive = np.asarray(fitted.params), np.asarray(fitted.cov_params())
+    if not (fitted.converged and np.all(np.isfinite(coefficients)) and np.all(np.isfinite(naive))):
         raise NoModelError("the model's estimating equations have no finite solution for these outcomes")
-    return coefficients, covariance
+    return coefficients, _bias_reduced(model, naive)
+
+
+def _bias_reduced(model: Any, naive: Array) -> Array:
+    """Mancl and DeRouen's covariance N (Σ s sᵀ) N of a fitted model, N its model-based covariance.
+
+    A task's score is s = Dᵀ V⁻¹ (1 - H)⁻¹ r, H = D N Dᵀ V⁻¹. statsmodels inverts 1 - H, whose side is the
+    number of a task's episodes; with G = Dᵀ V⁻¹ D the same is (1 + G (N⁻¹ - G)⁻¹) Dᵀ V⁻¹ r (Woodbury), whose
+    side is the number of coefficients.
+    """
+    scale, total = model.estimate_scale(), np.zeros_like(naive)
+    for i, (rates, linear) in enumerate(model.cached_means):
+        slopes = model.mean_deriv(model.exog_li[i], linear)
+        deviations = np.sqrt(model.family.variance(rates))
+        weighed = model.cov_struct.covariance_matrix_solve(rates, i, deviations, (slopes,))[0].T / scale
+        score, own = weighed @ (model.endog_li[i] - rates), weighed @ slopes
+        try:
+            score = score + own @ np.linalg.solve(np.linalg.inv(naive) - own, score)
+        except np.linalg.LinAlgError:
+            raise NoModelError(
+                "a coefficient rests on a single task: nothing is known of its variance"
+            ) from None
+        total += np.outer(score, score)
+    return naive @ total @ naive
 
 
 def _judged(
-    value: float, variance: float, tasks: int, coefficients: int, confidence: float
+    value: float, variance: float, tasks: int, coefficients: int, confidence: float, warning: str
 ) -> tuple[Estimate, float]:
     """An effect with its interval and p-value, by Student's t."""
     from scipy.stats import t
 
     if not variance > 0:
         raise NoModelError(
-            f"{tasks} tasks: an effect's bias-reduced variance is {variance:.2g}: nothing can be said; "
-            "compare arms by paired differences"
+            f"{tasks} tasks: an effect's bias-reduced variance is {variance:.2g}: nothing can be said"
         )
     freedom, error = tasks - coefficients, float(np.sqrt(variance))
     half = float(t.ppf((1 + confidence) / 2, freedom)) * error
     method = f"GEE over {tasks} tasks, Mancl and DeRouen's covariance, t with {freedom} degrees of freedom"
-    estimate = Estimate(float(value), Interval(float(value - half), float(value + half)), method)
+    estimate = Estimate(float(value), Interval(float(value - half), float(value + half)), method, warning)
     return estimate, float(2 * t.sf(abs(value) / error, freedom))
 
 
-def _warning(tasks: Sequence[Hashable], factors: Mapping[str, Sequence[str]]) -> str:
-    """Name the level that fewest tasks have, if they are too few."""
-    seen: dict[str, set[Hashable]] = {}
-    for name, levels in factors.items():
-        for task, level in zip(tasks, levels, strict=True):
-            seen.setdefault(f"{name}={level}", set()).add(task)
-    fewest = min(seen, key=lambda level: len(seen[level]), default="")
-    if not fewest or len(seen[fewest]) >= TASKS_OF_A_LEVEL:
+def _warning(
+    tasks: Sequence[Hashable], factors: Mapping[str, Sequence[str]], terms: Sequence[Mapping[str, str]]
+) -> str:
+    """Name the levels that fewest tasks have, of those that an effect compares, if they are too few."""
+    seen: dict[str, int] = {}
+    for levels in terms:
+        name = " with ".join(f"{factor}={level}" for factor, level in levels.items())
+        rows = zip(tasks, *(factors[factor] for factor in levels), strict=True)
+        wanted = tuple(levels.values())
+        seen[name] = len({task for task, *own in rows if tuple(own) == wanted})
+    fewest = min(seen, key=lambda name: seen[name])
+    if seen[fewest] >= TASKS_OF_A_LEVEL:
         return ""
-    return f"{fewest} is in {len(seen[fewest])} tasks only: false findings may be more frequent than said"
+    return (
+        f"fewer than {TASKS_OF_A_LEVEL} tasks ({seen[fewest]}) have {fewest}: false findings may be more "
+        "frequent than said"
+    )
 
 
 def _check(
@@ -202,9 +237,7 @@ def _check(
             if rate in (0.0, 1.0):
                 where = " with ".join(f"{n}={v}" for n, v in zip(names, cell, strict=True))
                 what = "successes" if rate == 0 else "failures"
-                raise NoModelError(
-                    f"{where} has no {what}: its odds are infinite; compare it by paired differences"
-                )
+                raise NoModelError(f"{where} has no {what}: its odds are infinite")
     if np.linalg.matrix_rank(x) < x.shape[1]:
         raise NoModelError(
             f"the levels of {', '.join(factors)} always go together: no way to tell them apart"

@@ -21,8 +21,10 @@ class Estimate:
         value: The estimate.
         interval: None where nothing can be said about the uncertainty; `method` then says why.
         method: How the interval was made, or why there is none, for a caption.
+        warning: Why the interval may not cover as often as it says; "" if it should.
     """
 
     value: float
     interval: Interval | None
     method: str
+    warning: str = ""

@@ -22,6 +22,7 @@ from vla_bench.account.tables.table import (
     arm_numbers,
     constant_columns,
     ends,
+    few_differ_said,
     marked,
     marks_said,
     shown_columns,
@@ -143,6 +144,7 @@ def drops(found: Sequence[Drop], confidence: float) -> Table:
             "with the same weight.",
             f"{MCNEMAR}; Holm's correction is over the variations of an arm on a suite; the interval is from "
             f"the bootstrap of episodes within tasks{constant_columns(arms, shown)}.",
+            *([few_differ_said()] if any(drop.estimate and drop.estimate.warning for drop in found) else []),
             *([marks_said()] if any(drop.errors for drop in found) else []),
         ),
         header=(
@@ -152,18 +154,18 @@ def drops(found: Sequence[Drop], confidence: float) -> Table:
         rows=tuple(
             (
                 drop.place, *(ARM_COLUMNS[c](drop.arm) for c in shown),
-                *pair_texts(drop.result, drop.interval, drop.p_holm, drop.errors),
+                *pair_texts(drop.result, drop.estimate, drop.p_holm, drop.errors),
             )
             for drop in found
         ),
         text_columns=1 + len(shown), bold=frozenset(),
         numbers_header=(
             "variation", *ARM_COLUMNS, "pairs", "only_varied", "only_unvaried", "difference", "low",
-            "high", "p", "p_holm", "errors",
+            "high", "p", "p_holm", "warning", "errors",
         ),
         numbers=tuple(
             (
-                drop.place, *arm_numbers(drop.arm), *pair_numbers(drop.result, drop.interval, drop.p_holm),
+                drop.place, *arm_numbers(drop.arm), *pair_numbers(drop.result, drop.estimate, drop.p_holm),
                 drop.errors,
             )
             for drop in found

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from vla_bench.account.counted import Counted
 from vla_bench.account.pairs import Pair
-from vla_bench.account.statistics import Interval, PairedDifference
+from vla_bench.account.statistics import Estimate, PairedDifference
 from vla_bench.account.tables.table import (
     ARM_COLUMNS,
+    FEW_DIFFER,
     MCNEMAR,
     UNDEFINED,
     Number,
@@ -17,12 +18,14 @@ from vla_bench.account.tables.table import (
     arm_numbers,
     constant_columns,
     ends,
+    few_differ_said,
     marked,
     marks_said,
     p_text,
     points,
     points_interval,
     shown_columns,
+    warned,
 )
 
 
@@ -56,8 +59,8 @@ def differences(compared: Sequence[Pair], *, name: str, title: str, confidence: 
         text_columns=3, bold=frozenset(),
         numbers_header=(
             "suite", *(f"first_{c}" for c in ARM_COLUMNS), *(f"second_{c}" for c in ARM_COLUMNS),
-            "pairs", "first_only", "second_only", "difference", "low", "high", "p", "p_holm", "test",
-            "n_first", "n_second", "left_out", "errors",
+            "pairs", "first_only", "second_only", "difference", "low", "high", "p", "p_holm", "warning",
+            "test", "n_first", "n_second", "left_out", "errors",
         ),
         numbers=tuple(
             (pair.place, *arm_numbers(pair.first), *arm_numbers(pair.second), *_numbers(pair))
@@ -85,6 +88,8 @@ def _caption(compared: Sequence[Pair], unpaired: bool, constant: str, confidence
         yield "Arms that share no task are not compared."
     if any(pair.paired and pair.left_out for pair in compared):
         yield "Episodes that only one of two paired arms has run are left out; the CSV counts them."
+    if any(pair.warning for pair in compared):
+        yield few_differ_said()
     if any(pair.errors for pair in compared):
         yield marks_said()
 
@@ -98,8 +103,9 @@ def _texts(pair: Pair) -> tuple[str, ...]:
     if pair.paired:
         only, episodes = (str(pair.paired.first_only), str(pair.paired.second_only)), str(pair.paired.n)
     return (
-        marked(episodes, pair.errors), *only, points(pair.result.difference), points_interval(pair.interval),
-        p_text(pair.result.p_value), p_text(pair.p_holm),
+        marked(episodes, pair.errors), *only, points(pair.result.difference),
+        warned(points_interval(pair.interval), pair.warning, FEW_DIFFER), p_text(pair.result.p_value),
+        p_text(pair.p_holm),
     )  # fmt: skip
 
 
@@ -110,28 +116,36 @@ def _numbers(pair: Pair) -> tuple[Number, ...]:
     tested: tuple[Number, ...] = (None,) * 5
     if pair.result:
         tested = (pair.result.difference, *ends(pair.interval), pair.result.p_value, pair.p_holm)
-    return (*counts, *tested, pair.test, pair.n_first, pair.n_second, pair.left_out, pair.errors)
+    return (
+        *counts,
+        *tested,
+        pair.warning,
+        pair.test,
+        pair.n_first,
+        pair.n_second,
+        pair.left_out,
+        pair.errors,
+    )
 
 
 def pair_texts(
-    result: PairedDifference | None, interval: Interval | None, p_holm: float | None, errors: int
+    result: PairedDifference | None, estimate: Estimate | None, p_holm: float | None, errors: int
 ) -> tuple[str, ...]:
     """Of a paired difference: pairs, successes of only one, difference in points, interval, p and p Holm."""
-    if result is None or p_holm is None:
+    if result is None or estimate is None or p_holm is None:
         return (marked("0", errors), *(UNDEFINED,) * 6)
     counts = (marked(str(result.n), errors), str(result.first_only), str(result.second_only))
-    return (
-        *counts, points(result.difference), points_interval(interval), p_text(result.p_value), p_text(p_holm)
-    )  # fmt: skip
+    interval = warned(points_interval(estimate.interval), estimate.warning, FEW_DIFFER)
+    return (*counts, points(result.difference), interval, p_text(result.p_value), p_text(p_holm))  # fmt: skip
 
 
 def pair_numbers(
-    result: PairedDifference | None, interval: Interval | None, p_holm: float | None
+    result: PairedDifference | None, estimate: Estimate | None, p_holm: float | None
 ) -> tuple[Number, ...]:
     """The same as numbers."""
-    if result is None:
-        return (0, 0, 0, None, None, None, None, None)
+    if result is None or estimate is None:
+        return (0, 0, 0, None, None, None, None, None, "")
     return (
-        result.n, result.first_only, result.second_only, result.difference, *ends(interval), result.p_value,
-        p_holm,
+        result.n, result.first_only, result.second_only, result.difference, *ends(estimate.interval),
+        result.p_value, p_holm, estimate.warning,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vla_bench.account.cells import REFERENCE
-from vla_bench.account.statistics import Interval
+from vla_bench.account.statistics import FEWEST_DIFFERING, TASKS_OF_A_LEVEL, Interval
 from vla_bench.types import Arm
 
 UNDEFINED = "-"
@@ -19,6 +19,8 @@ ARM_COLUMNS: dict[str, Callable[[Arm], str]] = {
 }
 ERRORS = "Errors are not failures: an episode that ended in an error for one arm is dropped from all."
 MARK = "†"
+FEW_DIFFER = "‡"
+FEW_TASKS = "§"
 MCNEMAR = "p is exact McNemar's, two-sided"
 
 Number = str | int | float | None
@@ -132,6 +134,27 @@ def marked(text: str, errors: int) -> str:
 def marks_said() -> str:
     """What the mark means, for the caption."""
     return f"{MARK}: episodes ended in errors; not to be published until the run has made up for them."
+
+
+def warned(text: str, warning: str, mark: str) -> str:
+    """A number of which a statistic warns has a mark."""
+    return f"{text} {mark}" if warning else text
+
+
+def few_differ_said() -> str:
+    """What the mark of an interval means, for the caption."""
+    return (
+        f"{FEW_DIFFER}: the arms differ in fewer than {FEWEST_DIFFERING} episodes; the interval may cover "
+        "less, or more, often than it says."
+    )
+
+
+def few_tasks_said() -> str:
+    """What the mark of a model's effect means, for the caption."""
+    return (
+        f"{FEW_TASKS}: fewer than {TASKS_OF_A_LEVEL} tasks have one of the levels, and p errs more often "
+        "than it says: at 5 %, in simulations, 7 % with four tasks, 10 with three, 14 with two."
+    )
 
 
 def p_text(p: float) -> str:
