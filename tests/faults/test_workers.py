@@ -1,5 +1,6 @@
 """Workers that die, hang, or cannot write: every episode is there exactly once, whatever happened."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from support.worlds import BRIDGE, command_line, environment
 from vla_bench.errors import VlaBenchError
 from vla_bench.run.executors import Means, make_executor, worker
 from vla_bench.run.executors.worker import settle
-from vla_bench.run.records import RecordWriter, read_run
+from vla_bench.run.records import Record, RecordWriter, read_run
 from vla_bench.types import Episode
 
 OTHER = "bridge_base/stack_the_green_block_on_the_yellow_block"
@@ -42,12 +43,18 @@ def undisturbed(tmp_path, traps):
     return same(run(plan_of(**STUDY), tmp_path / "undisturbed"))
 
 
-def test_two_workers_write_what_one_writes(tmp_path, undisturbed):
-    told = []
-    records = run(plan_of(**STUDY), tmp_path / "two", told.append, workers())
+def test_two_workers_write_what_one_writes_and_nobody_keeps_what_is_written(tmp_path, undisturbed):
+    told, alive = [], []
+
+    def tell(record):
+        told.append(record.key)
+        alive.append(sum(type(each) is Record for each in gc.get_objects()))
+
+    records = run(plan_of(**STUDY), tmp_path / "two", tell, workers())
     assert same(records) == undisturbed
-    assert {record.key for record in told} == {record.key for record in records}
+    assert set(told) == {record.key for record in records}
     assert len(told) == len(records) == 12
+    assert max(alive) <= alive[0] + 1, "memory must not grow with the number of episodes"
     assert len({record.worker for record in records}) == 2
     assert not (tmp_path / "two" / "workers").exists(), "nobody had last words"
 

@@ -156,7 +156,7 @@ class _Hand:
     def hear(self) -> list[Event]:
         answer, self.answer = self.answer, None
         try:
-            heard = ray.get(answer)
+            heard: Record | str = cast(Any, ray.get(answer))
         except RayActorError as error:
             words = last_words(log_of(self._job.folder, self.name))
             return [
