@@ -25,10 +25,10 @@ def frames(moves, gripper, episode):
     return SimpleNamespace(actions=actions, episode=np.array(episode))
 
 
-def test_only_waiting_after_waiting_with_the_same_fingers_is_left_out():
-    #         moves  still  still, closing  still  still | another episode
-    told = frames([0.5, 0.01, 0.01, 0.02, 0.0, 0.0], [-1, -1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1])
-    assert waits(told, 0.1).tolist() == [False, False, False, False, True, False]
+def test_only_what_neither_moves_nor_tells_the_fingers_anew_is_left_out():
+    #         moves  still  still, closing  still  moves | another episode
+    told = frames([0.5, 0.01, 0.01, 0.02, 0.6, 0.0], [-1, -1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1])
+    assert waits(told, 0.1).tolist() == [False, True, False, True, False, False]
     assert not waits(told, 0.0).any()
 
 

@@ -28,8 +28,8 @@ class TrainingConfig(FileModel):
         label_spread: Standard deviation, in bins, of the bell over which the label of an action token is
             spread; 0 is the label alone. The gripper's never is: between open and closed there is nothing.
         foresight: Weight of a second loss that only training has; see `foresight`.
-        waiting: Largest number of a motion that counts as waiting: steps of waiting after another one are not
-            trained on, since a single picture cannot say when to stop waiting. 0 trains on all.
+        waiting: Largest number of a motion that counts as none: steps that only wait are not trained on, for
+            one picture cannot say when to stop waiting. 0 trains on all.
         warmup_steps: Steps in which the rate rises linearly from zero.
         decay_steps: Step at which the rate has fallen to a tenth, along a cosine; None leaves it constant.
         weight_decay: Of matrices; vectors are not decayed.
