@@ -40,14 +40,16 @@ def architecture(tmp_path_factory):
 
 
 def test_a_trained_policy_is_finetuned_evaluated_on_select_seeds_and_run(data, architecture, tmp_path):
+    more = demonstrations(tmp_path / "more", episodes=1)
     made = vla_bench(
-        "train", "--architecture", architecture, "--data", data, "--out", tmp_path / "new", "--max-steps", 2,
-        "--json", env=ALONE,
+        "train", "--architecture", architecture, "--data", f"{data},{more}", "--out", tmp_path / "new",
+        "--max-steps", 2, "--save-every", 1, "--keep", 1, "--json", env=ALONE,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     told = json.loads(made.stdout)
     assert (told["ended_by"], told["step"]) == ("max_steps", 2)
     assert told["trained_parameters"] == told["parameters"] > 150_000
+    assert len(list((tmp_path / "new/checkpoints").iterdir())) == 1
     further = vla_bench(
         "finetune", "--policy", tmp_path / "new", "--strategy", "lora", "--rank", 4, "--data", data,
         "--out", tmp_path / "lora", "--max-steps", 2, "--evaluate-every", 2, "--task", TASK, "--episodes", 1,
@@ -138,6 +140,18 @@ def test_a_mistake_is_a_sentence(data, tmp_path, monkeypatch, flags, expected):
     assert isinstance(ended.exception, VlaBenchError)
     assert expected in str(ended.exception)
     assert not Path("out").exists()
+
+
+def test_data_that_are_older_than_what_is_held_out_need_a_word(tmp_path, monkeypatch):
+    data = demonstrations(tmp_path / "d")
+    (data / "meta/held_out.json").write_text('{"visual/fog.toml": "as it was", "visual/gone.toml": "so"}')
+    command = ["train", "--data", str(data), "--out", str(tmp_path / "out"), "--max-steps", "1"]
+    ended = CliRunner().invoke(app, command)
+    assert "changed visual/fog.toml; removed visual/gone.toml" in str(ended.exception)
+    assert not (tmp_path / "out").exists()
+    # with it, the next question is asked: this one is of the architecture's pictures
+    ended = CliRunner().invoke(app, [*command, "--held-out-changed", "--device", "none"])
+    assert "device 'none' cannot be used" in str(ended.exception)
 
 
 def test_a_folder_without_a_card_is_no_policy(data, tmp_path):

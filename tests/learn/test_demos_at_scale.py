@@ -272,11 +272,19 @@ def test_a_data_set_carries_the_hashes_of_what_is_held_out(base, tmp_path, monke
     for name in ("bridge.toml", "visual/eggplant_into_pot.bddl", "language/synonyms.toml", "visual/fog.toml"):
         assert stored[name] == hashlib.sha256((ROOT / "tasks" / name).read_bytes()).hexdigest()
     assert not any(name.startswith("base/") for name in stored)
-    assert held_out.changes(folder) == []
+    assert not any(held_out.changes([folder]).values())
+    held_out.require_unchanged([folder])
     (tmp_path / "language").mkdir()
     (tmp_path / "language/synonyms.toml").write_text("changed")
     monkeypatch.setenv(catalog.TASKS_DIR_VARIABLE, str(tmp_path))
-    assert held_out.changes(folder) == ["language/synonyms.toml"]
+    (tmp_path / "language/more.toml").write_text("new")
+    assert held_out.changes([folder]) == {
+        "changed": ["language/synonyms.toml"], "added": ["language/more.toml"], "removed": [],
+    }  # fmt: skip
+    with pytest.raises(ConventionError, match=r"become another \(changed language/synonyms\.toml\)"):
+        held_out.require_unchanged([folder])
+    # a data set of others says nothing
+    held_out.require_unchanged([tmp_path])
 
 
 def test_what_is_held_out_cannot_be_trained_on(tmp_path, monkeypatch):

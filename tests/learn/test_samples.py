@@ -209,3 +209,48 @@ def test_films_of_lower_colour_are_read_as_the_reader_reads_them(tmp_path):
     for frame, observation in enumerate(seen):
         for camera in CAMERAS:
             np.testing.assert_array_equal(samples[frame].images[camera], observation.images[camera])
+
+
+def test_several_data_sets_are_one_after_the_other_with_the_statistics_of_the_first(data, tmp_path):
+    second = write_dataset(tmp_path / "d", 1, length=6)
+    both = Samples([data, second], chunk=3, cameras=CAMERAS)
+    alone = [Samples(folder, chunk=3, cameras=CAMERAS) for folder in (data, second)]
+    assert len(both) == sum(map(len, alone))
+    for index, expected in ((5, alone[0][5]), (len(alone[0]), alone[1][0]), (len(both) - 1, alone[1][5])):
+        sample = both[index]
+        assert (sample.step, sample.instruction) == (expected.step, expected.instruction)
+        np.testing.assert_array_equal(sample.actions, expected.actions)
+        np.testing.assert_array_equal(sample.mask, expected.mask)
+        for camera in CAMERAS:
+            np.testing.assert_array_equal(sample.images[camera], expected.images[camera])
+    assert both[len(alone[0])].episode == alone[0][-1].episode + 1
+    assert both.statistics == alone[0].statistics
+    assert len({both.digest, *(each.digest for each in alone)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("layout", "words"),
+    [
+        (dataclasses.replace(LAYOUT, fps=10.0), r"frequency \(Hz\) 5 and 10"),
+        (dataclasses.replace(LAYOUT, cameras={"agentview": (32, 48)}), "robot0_eye_in_hand 32×48 and none"),
+        (
+            dataclasses.replace(LAYOUT, action=tuple("abcdefg"), action_convention="joints"),
+            "kind of action delta_pose and joints",
+        ),
+    ],
+)
+def test_data_sets_that_differ_do_not_go_together(data, tmp_path, layout, words):
+    other = tmp_path / "d"
+    with Recording(other, layout, MADE_WITH) as recording, recording.draft() as draft:
+        states, actions = numbers(0, 4)
+        for frame in range(4):
+            draft.add(
+                {name: picture(frame, layout.cameras[name]) for name in layout.cameras},
+                states[frame],
+                actions[frame],
+            )
+        draft.keep("k", "", "do it")
+    with pytest.raises(ConventionError, match=f"{data} and {other} do not go together: .*{words}"):
+        Samples([data, other], cameras=CAMERAS)
+    with pytest.raises(ConventionError, match="is named twice"):
+        Samples([data, data], cameras=CAMERAS)

@@ -15,7 +15,14 @@ from vla_bench.errors import DataError, suggest
 if TYPE_CHECKING:
     from vla_bench.policy.cards import Card
 
-Data = Annotated[Path, typer.Option("--data", help="Demonstrations: a LeRobot folder, or LIBERO's HDF5.")]
+Data = Annotated[
+    list[str],
+    typer.Option(
+        "--data",
+        help="Demonstrations: a LeRobot folder, or LIBERO's HDF5; several, comma-separated, are learned from "
+        "together, with the statistics of the first.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the training; an existing one is continued.")]
 Config = Annotated[
     Path | None,
@@ -37,6 +44,14 @@ UntilAccuracy = Annotated[
     float | None, typer.Option(help="End when so many action tokens are right (the paper: 0.95).")
 ]
 SaveEvery = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
+Keep = Annotated[int, typer.Option(min=1, help="How many checkpoints stay, the newest.")]
+HeldOutChanged = Annotated[
+    bool,
+    typer.Option(
+        "--held-out-changed",
+        help="Train although out-of-distribution files have changed since the data were recorded.",
+    ),
+]
 EvaluateEvery = Annotated[int, typer.Option(min=0, help="Steps between evaluations; 0 is never.")]
 Episodes = Annotated[int, typer.Option(min=1, help="Episodes of each task in an evaluation.")]
 Device = Annotated[str, typer.Option(help="auto takes a GPU where there is one.")]
@@ -59,11 +74,13 @@ def train(
     max_minutes: MaxMinutes = None,
     until_accuracy: UntilAccuracy = None,
     save_every: SaveEvery = 500,
+    keep: Keep = 2,
     evaluate_every: EvaluateEvery = 0,
     suite: Suites = None,
     task: Tasks = None,
     episodes: Episodes = 10,
     device: Device = "auto",
+    held_out_changed: HeldOutChanged = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a policy from nothing; the same command again continues.
@@ -91,10 +108,11 @@ def train(
         kind.chunk(described),
         architecture=described,
     )
-    ends = Ends(max_steps, max_minutes, until_accuracy, save_every, evaluate_every)
+    ends = Ends(max_steps, max_minutes, until_accuracy, save_every, evaluate_every, keep)
     selection = Selection(tuple(words(suite)), tuple(words(task)), episodes)
     made = parse(TrainingConfig, merged, source, at="training")
-    run_training(goal, made, Place(data, out, device), ends, selection, as_json=as_json)
+    place = Place(tuple(map(Path, words(data))), out, device, held_out_changed)
+    run_training(goal, made, place, ends, selection, as_json=as_json)
 
 
 @app.command()
@@ -119,11 +137,13 @@ def finetune(
     max_minutes: MaxMinutes = None,
     until_accuracy: UntilAccuracy = None,
     save_every: SaveEvery = 500,
+    keep: Keep = 2,
     evaluate_every: EvaluateEvery = 0,
     suite: Suites = None,
     task: Tasks = None,
     episodes: Episodes = 10,
     device: Device = "auto",
+    held_out_changed: HeldOutChanged = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a policy further on other data; the same command again continues.
@@ -146,10 +166,11 @@ def finetune(
     }  # fmt: skip
     merged = {"learning_rate": kind.learning_rate(strategy), **tables["training"], **_given(flags)}
     goal = Goal(f"{card.name}-{strategy.replace('_', '-')}", kind, conventions, length, base)
-    ends = Ends(max_steps, max_minutes, until_accuracy, save_every, evaluate_every)
+    ends = Ends(max_steps, max_minutes, until_accuracy, save_every, evaluate_every, keep)
     selection = Selection(tuple(words(suite)), tuple(words(task)), episodes)
     made = parse(TrainingConfig, merged, config or "command line", at="training")
-    run_training(goal, made, Place(data, out, device), ends, selection, as_json=as_json)
+    place = Place(tuple(map(Path, words(data))), out, device, held_out_changed)
+    run_training(goal, made, place, ends, selection, as_json=as_json)
 
 
 def _tables(path: Path | None) -> dict[str, dict[str, Any]]:

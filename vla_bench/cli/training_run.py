@@ -37,15 +37,24 @@ class Ends:
     until_accuracy: float | None
     save_every: int
     evaluate_every: int
+    keep: int
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a training reads, writes and computes."""
+    """Where a training reads, writes and computes.
 
-    data: Path
+    Attributes:
+        data: Data sets; the statistics are those of the first.
+        out: Its folder.
+        device: A name of torch's, or `auto`.
+        held_out_changed: Whether what is held out may have changed since the data were recorded.
+    """
+
+    data: tuple[Path, ...]
     out: Path
     device: str
+    held_out_changed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +72,16 @@ def run_training(
     """Train with a progress bar, and print what it came to.
 
     Raises:
-        VlaBenchError: As `session.open_session` and `loop.train`; or evaluations have no task to play.
+        VlaBenchError: As `session.open_session` and `loop.train`; evaluations have no task to play; or what
+            is held out has changed since the data were recorded.
     """
     from rich.console import Console
     from rich.progress import Progress
 
+    from vla_bench.learn import held_out
     from vla_bench.learn.training.config import Limits, Rhythm
     from vla_bench.learn.training.loop import Watchers, train
-    from vla_bench.learn.training.session import open_session, write_policy
+    from vla_bench.learn.training.session import TRAINING, open_session, write_policy
     from vla_bench.policy.devices import pick_device
 
     limits = parse(
@@ -80,6 +91,8 @@ def run_training(
     )
     if ends.evaluate_every and not (selection.suites or selection.tasks):
         raise VlaBenchError("--evaluate-every needs something to play: --suite bridge_base, or --task")
+    if not place.held_out_changed and not (place.out / TRAINING).is_file():
+        held_out.require_unchanged(place.data)
     with Progress(console=Console(stderr=True, highlight=False)) as progress, _stop_asked() as is_stopping:
         pictures = progress.add_task("pictures", total=None)
         session = open_session(
@@ -99,7 +112,7 @@ def run_training(
                     f"step {step}: {row['task']}: {row['successes']} of {row['episodes']} succeeded"
                 )
 
-        rhythm = Rhythm(save=ends.save_every, evaluate=ends.evaluate_every)
+        rhythm = Rhythm(save=ends.save_every, evaluate=ends.evaluate_every, keep=ends.keep)
         watchers = Watchers(show, evaluate, is_stopping)
         ended = train(session.learner, session.batches, place.out, limits, rhythm, watchers)
     card = None

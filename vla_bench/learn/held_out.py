@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vla_bench import catalog
-from vla_bench.errors import DataError, MissingDataError
+from vla_bench.errors import ConventionError, DataError, MissingDataError
 from vla_bench.lerobot.layout import read_json, write_json
 from vla_bench.types import TASK_AXES
 
@@ -53,14 +53,39 @@ def write(folder: Path) -> None:
     write_json(folder / FILE, digests())
 
 
-def changes(folder: Path) -> list[str]:
-    """Names of the files that are not as they were when a data set was begun, or were added or removed.
+def changes(folders: Iterable[Path]) -> dict[str, list[str]]:
+    """Names of the files that are not as they were when data sets were begun: `changed`, `added`, `removed`.
+
+    A data set of others carries no digests, and nothing is known of it.
 
     Raises:
-        MissingDataError, DataError: The data set carries no digests.
+        DataError: The digests of one cannot be read.
     """
-    then, now = read_json(folder / FILE), digests()
-    return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+    found: dict[str, set[str]] = {"changed": set(), "added": set(), "removed": set()}
+    now = digests()
+    for then in (read_json(folder / FILE) for folder in folders if (folder / FILE).is_file()):
+        found["changed"] |= {name for name in then.keys() & now.keys() if then[name] != now[name]}
+        found["added"] |= now.keys() - then.keys()
+        found["removed"] |= then.keys() - now.keys()
+    return {kind: sorted(names) for kind, names in found.items()}
+
+
+def require_unchanged(folders: Iterable[Path]) -> None:
+    """Refuse data sets that were begun when something held out was not as it is now; more of it is no change.
+
+    Raises:
+        ConventionError: It was another, or is not there any more.
+        DataError: The digests of one cannot be read.
+    """
+    folders = list(folders)
+    found = changes(folders)
+    told = [f"{kind} {', '.join(found[kind])}" for kind in ("changed", "removed") if found[kind]]
+    if told:
+        raise ConventionError(
+            f"since {', '.join(map(str, folders))} was recorded, what is held out has become another "
+            f"({'; '.join(told)}): nothing may be made to suit what was seen in training; record "
+            "anew, or train with --held-out-changed, and training.json says what has changed"
+        )
 
 
 def check(source: Path, task_ids: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.openvla import BRIDGE_OPTIONS, write_checkpoint
-from support.training import config, demonstrations, goal, opened, trained
+from support.training import CPU, config, demonstrations, goal, opened, trained
 
 from vla_bench.catalog import POLICIES_DIR_VARIABLE
 from vla_bench.errors import ConventionError, MissingCapabilityError, VlaBenchError
@@ -22,7 +22,7 @@ from vla_bench.learn.training.loop import Watchers, train
 from vla_bench.learn.training.openvla import KIND
 from vla_bench.learn.training.openvla.learner import OpenVlaLearner
 from vla_bench.learn.training.openvla.objective import action_logits
-from vla_bench.learn.training.session import Goal, write_card, write_policy
+from vla_bench.learn.training.session import Goal, open_session, write_card, write_policy
 from vla_bench.policy.cards import load_policy
 from vla_bench.policy.openvla.conventions import Conventions, from_commands
 from vla_bench.policy.openvla.parts import Inputs
@@ -265,6 +265,22 @@ def test_a_training_says_what_it_learned_from_and_what_it_never_saw(data, tmp_pa
     facts = json.loads((tmp_path / "training.json").read_text())
     assert facts["tasks"] == ["mine/task0", "mine/task1"]
     assert facts["held_out"] == held_out.digest()
+    assert not any(facts["held_out_changes"].values())
+
+
+def test_what_was_added_is_learned_on_the_scale_of_the_first_data_set(data, tmp_path):
+    more = demonstrations(tmp_path / "more", episodes=2)
+    (more / held_out.FILE).write_text('{"visual/fog.toml": "as it was"}')
+    session = open_session(goal(), config(holdout=5), [data, more], tmp_path / "out", CPU)
+    assert sorted([*session.batches.training, *session.batches.held_out]) == list(range(20))
+    train(session.learner, session.batches, session.folder, Limits(max_steps=2))
+    alone = opened(data, tmp_path / "alone")
+    assert session.learner.origin.statistics == alone.learner.origin.statistics
+    facts = json.loads((tmp_path / "out/training.json").read_text())
+    assert facts["data"]["folder"] == f"{data.resolve()}, {more.resolve()}"
+    assert facts["held_out_changes"]["changed"] == ["visual/fog.toml"]
+    with pytest.raises(ConventionError, match=r"data\.folder was .*more' and is"):
+        opened(data, tmp_path / "out", config(holdout=5))
 
 
 def test_a_checkpoint_of_another_strategy_is_refused(data, tmp_path):

@@ -58,7 +58,7 @@ class Batches:
         self.training, self.held_out = np.flatnonzero(~held & ~waiting), np.flatnonzero(held)
         self._waypoints = waypoints(samples) if self._config.foresight else None
         if not len(self.training):
-            raise DataError(samples.folder, f"holdout = {every} leaves none of {len(samples)} samples")
+            raise DataError(str(samples), f"holdout = {every} leaves none of {len(samples)} samples")
 
     def batch(self, number: int) -> Any:
         """Return batch `number` of the training."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from vla_bench.learn.decoded import Progress, digest
+from vla_bench.learn.decoded import Progress
 from vla_bench.learn.samples import Samples
 from vla_bench.learn.training.kind import Sight
 from vla_bench.lerobot.layout import write_whole
@@ -31,7 +31,7 @@ def prepared_pictures(
         folder: Where the file is kept.
         progress: Called with (frames done, frames in all).
     """
-    facts = [digest(samples.folder), list(sight.cameras), list(sight.size), sight.facts]
+    facts = [samples.digest, list(sight.cameras), list(sight.size), sight.facts]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     path = folder / f"pictures-{key}.npy"
     shape = (len(samples), len(sight.cameras), *sight.size, 3)

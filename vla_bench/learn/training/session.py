@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,8 @@ import torch
 
 from vla_bench.errors import ConventionError, MissingCapabilityError
 from vla_bench.learn import held_out
-from vla_bench.learn.action_statistics import statistics_of
 from vla_bench.learn.architecture import Architecture
-from vla_bench.learn.decoded import Progress, digest
+from vla_bench.learn.decoded import Progress
 from vla_bench.learn.samples import Samples
 from vla_bench.learn.training import state
 from vla_bench.learn.training.batches import Batches
@@ -80,7 +79,7 @@ class Session:
 def open_session(
     goal: Goal,
     config: TrainingConfig,
-    data: Path,
+    data: Path | Sequence[Path],
     folder: Path,
     device: torch.device,
     progress: Progress = lambda done, total: None,
@@ -90,7 +89,7 @@ def open_session(
     Args:
         goal: What is trained.
         config: How.
-        data: Demonstrations.
+        data: Demonstrations; of several data sets, statistics are those of the first.
         folder: Is made.
         device: Where it is trained.
         progress: Called with (done, all) while pictures are decoded and prepared.
@@ -127,18 +126,17 @@ def fitted(goal: Goal, samples: Samples) -> Any:
     held = samples.conventions
     if held.action_convention != "delta_pose":
         raise ConventionError(
-            f"{samples.folder}: actions are {held.action_convention!r}; 'delta_pose' is what is trained"
+            f"{samples}: actions are {held.action_convention!r}; 'delta_pose' is what is trained"
         )
     sizes = set(samples.image_px.values())
     if len(sizes) != 1:
-        raise ConventionError(f"{samples.folder}: cameras differ in size: {samples.image_px}")
+        raise ConventionError(f"{samples}: cameras differ in size: {samples.image_px}")
     return goal.kind.fitted(goal.conventions, sizes.pop(), samples.hz)
 
 
 def own_statistics(kind: Kind, samples: Samples, conventions: Any) -> dict[str, Any]:
-    """Return the statistics of a data set in the units and with the gripper of a policy's conventions."""
-    actions = kind.physical(samples.actions, conventions)
-    return statistics_of(actions, samples.proprio, len(samples.instructions), samples.conventions)
+    """Return the statistics of the (first) data set in the units and with the gripper of a policy."""
+    return samples.statistics_with(kind.physical(samples.actions, conventions))
 
 
 def write_policy(session: Session, step: int, precisions: tuple[str, ...]) -> Path:
@@ -189,7 +187,7 @@ def _remember(folder: Path, goal: Goal, conventions: Any, config: TrainingConfig
         "architecture": None if goal.architecture is None else goal.architecture.model_dump(mode="json"),
         "options": conventions.model_dump(mode="json", exclude=set(goal.kind.places)),
         "chunk": goal.chunk,
-        "data": {"folder": str(samples.folder.resolve()), "digest": digest(samples.folder)},
+        "data": {"folder": ", ".join(str(f.resolve()) for f in samples.folders), "digest": samples.digest},
         "config": config.model_dump(mode="json"),
         "hash": config.hash,
     }
@@ -198,7 +196,11 @@ def _remember(folder: Path, goal: Goal, conventions: Any, config: TrainingConfig
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         # what it was when the training began, to be compared with what the policy is judged on
-        write_json(path, {**facts, "tasks": sorted(set(samples.task_ids)), "held_out": held_out.digest()})
+        seen = {
+            "tasks": sorted(set(samples.task_ids)), "held_out": held_out.digest(),
+            "held_out_changes": held_out.changes(samples.folders),
+        }  # fmt: skip
+        write_json(path, {**facts, **seen})
         return
     known = read_json(path)
     differing = [key for key in _flat(facts) if _flat(known).get(key) != _flat(facts)[key] and key != "hash"]
