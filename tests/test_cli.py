@@ -232,9 +232,9 @@ FOREIGN = {
     ),
     "older schema": (
         lambda text: text.replace('"schema_version": 1', '"schema_version": 0'),
-        "run.json has schema version 0, this vla-bench reads 1; run again",
+        "run.json has schema version 0, this vla-bench reads 1; run its study again",
     ),
-    "no schema": (lambda text: "[]", "run.json has schema version None, this vla-bench reads 1; run again"),
+    "no schema": (lambda text: "[]", "run.json has schema version None, this vla-bench reads 1; no vla"),
     "damaged": (lambda text: text[:50], "run.json: cannot be read: "),
     "changed suite": (
         lambda text: re.sub(r'"plan_hash": "[^"]*"', '"plan_hash": "0"', text),

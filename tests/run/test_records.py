@@ -171,7 +171,7 @@ def test_other_schemas_are_refused_with_a_sentence(tmp_path):
     with pytest.raises(DataError, match=r"episodes-0\.jsonl:2: .*schema version 2, .*reads 1; update"):
         read_run(folder)
     header = json.loads((folder / "run.json").read_text())
-    for version, advice in ((2, "update vla-bench"), (0, "run again"), (None, "run again")):
+    for version, advice in ((2, "update vla-bench"), (0, "run its study again"), (None, "no vla-bench")):
         (folder / "run.json").write_text(json.dumps({**header, "schema_version": version}))
         with pytest.raises(VlaBenchError, match=f"schema version {version}, .*{advice}"):
             read_run(folder)

@@ -143,11 +143,12 @@ def check_schema(table: Any, what: str) -> None:
     version = table.get("schema_version") if isinstance(table, dict) else None
     if version == SCHEMA_VERSION:
         return
-    advice = (
-        "update vla-bench to read it"
-        if isinstance(version, int) and version > SCHEMA_VERSION
-        else "run again"
-    )
+    if not isinstance(version, int):
+        advice = "no vla-bench wrote it; choose another folder"
+    elif version > SCHEMA_VERSION:
+        advice = "update vla-bench to read it"
+    else:
+        advice = "run its study again, into another folder"
     raise VlaBenchError(
         f"{what} has schema version {version}, this vla-bench reads {SCHEMA_VERSION}; {advice}"
     )
