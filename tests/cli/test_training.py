@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from support.training import TABLE, demonstrations
+import torch
+from safetensors.torch import load_file
+from support.training import TABLE, config, demonstrations, trained
 from support.worlds import command_line, environment, vla_bench
 from typer.testing import CliRunner
 
 from vla_bench.cli import app
 from vla_bench.errors import VlaBenchError
 from vla_bench.learn.training import state
+from vla_bench.learn.training.curve import read_curve
 from vla_bench.policy.tensors import SINGLE
 
 TASK = "bridge_base/lift_the_carrot"
@@ -90,6 +95,28 @@ def test_a_training_that_is_killed_continues_as_if_it_had_not_been(data, archite
     assert weights[0] == weights[1]
 
 
+def test_two_processes_train_what_one_trains_and_go_on_where_it_stopped(data, architecture, tmp_path):
+    """Up to the order of additions: the passes of a step are shared out, and their gradients added up."""
+    how = config(batch=2, accumulate=2, holdout=3)
+    trained(data, tmp_path / "one", 2, how)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    trained(data, tmp_path / "one", 5, how)
+    together = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2, "-m", "vla_bench.cli", "train",
+        "--architecture", architecture, "--data", data, "--out", tmp_path / "two", "--batch", 2,
+        "--accumulate", 2, "--precision", "fp32", "--holdout", 3, "--max-steps", 5,
+    ]  # fmt: skip
+    ended = subprocess.run([*map(str, together)], env=ALONE, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("max_steps at step 5") == 1, "one of them tells"
+    one, two = (load_file(tmp_path / name / "checkpoints/step-00000005" / SINGLE) for name in ("one", "two"))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=2e-4)
+    curves = [read_curve(tmp_path / name)[-1] for name in ("one", "two")]
+    for column in ("samples", "loss", "token_accuracy", "gradient_norm", "held_out_loss"):
+        assert float(curves[0][column]) == pytest.approx(float(curves[1][column]), rel=1e-3)
+
+
 def test_ctrl_c_leaves_a_checkpoint(data, architecture, tmp_path):
     command = [
         "train",
@@ -125,6 +152,10 @@ def test_ctrl_c_leaves_a_checkpoint(data, architecture, tmp_path):
     [
         ([], "--max-steps or --max-minutes"),
         (["--max-steps", "1", "--evaluate-every", "1"], "something to play"),
+        (
+            ["--max-steps", "1", "--evaluate-every", "1", "--task", "robosuite/0"],
+            "was recorded at 5 Hz, robosuite/",
+        ),
         (
             ["--max-steps", "1", "--config", "wrong.toml"],
             "unknown table 'trainings'; did you mean 'training'",

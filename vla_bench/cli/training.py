@@ -13,6 +13,8 @@ from vla_bench.config import parse, read_toml
 from vla_bench.errors import DataError, suggest
 
 if TYPE_CHECKING:
+    from vla_bench.learn.training.config import TrainingConfig
+    from vla_bench.learn.training.session import Goal
     from vla_bench.policy.cards import Card
 
 Data = Annotated[
@@ -150,6 +152,33 @@ def finetune(
 
     OFT's recipe is a --config with head = "l1" (and state, cameras) in its table [options], and --chunk 8.
     """
+    flags = {
+        "rank": rank, "batch": batch, "accumulate": accumulate, "learning_rate": learning_rate,
+        "precision": precision, "checkpointing": checkpointing, "holdout": holdout, "seed": seed,
+    }  # fmt: skip
+    goal, made = finetuning(policy, strategy, chunk, config, flags)
+    ends = Ends(max_steps, max_minutes, until_accuracy, save_every, evaluate_every, keep)
+    selection = Selection(tuple(words(suite)), tuple(words(task)), episodes)
+    place = Place(tuple(map(Path, words(data))), out, device, held_out_changed)
+    run_training(goal, made, place, ends, selection, as_json=as_json)
+
+
+def finetuning(
+    policy: str, strategy: str, chunk: int | None, config: Path | None, flags: dict[str, Any]
+) -> tuple[Goal, TrainingConfig]:
+    """What training a policy further is.
+
+    Args:
+        policy: As `finetune` takes it.
+        strategy: Which weights are trained.
+        chunk: Actions at once; None leaves it as it is.
+        config: See `finetune`.
+        flags: Keys of [training] that win over the file; None is a flag that was not used.
+
+    Raises:
+        UnknownNameError, DataError, ConventionError: Something is unknown or does not go together.
+        MissingDataError: The checkpoint is not here.
+    """
     from vla_bench.learn.training.config import TrainingConfig
     from vla_bench.learn.training.kind import kind_of
     from vla_bench.learn.training.session import Goal, changed_card
@@ -159,18 +188,9 @@ def finetune(
     card = changed_card(card, length, tables["options"])
     conventions = kind.read(card)
     base = kind.folder(card, conventions)
-    flags = {
-        "strategy": strategy, "rank": rank, "batch": batch, "accumulate": accumulate,
-        "learning_rate": learning_rate, "precision": precision, "checkpointing": checkpointing,
-        "holdout": holdout, "seed": seed,
-    }  # fmt: skip
     merged = {"learning_rate": kind.learning_rate(strategy), **tables["training"], **_given(flags)}
-    goal = Goal(f"{card.name}-{strategy.replace('_', '-')}", kind, conventions, length, base)
-    ends = Ends(max_steps, max_minutes, until_accuracy, save_every, evaluate_every, keep)
-    selection = Selection(tuple(words(suite)), tuple(words(task)), episodes)
-    made = parse(TrainingConfig, merged, config or "command line", at="training")
-    place = Place(tuple(map(Path, words(data))), out, device, held_out_changed)
-    run_training(goal, made, place, ends, selection, as_json=as_json)
+    made = parse(TrainingConfig, {**merged, "strategy": strategy}, config or "command line", at="training")
+    return Goal(f"{card.name}-{strategy.replace('_', '-')}", kind, conventions, length, base), made
 
 
 def _tables(path: Path | None) -> dict[str, dict[str, Any]]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vla_bench.learn.training.config import TrainingConfig
     from vla_bench.learn.training.loop import Ended
     from vla_bench.learn.training.session import Goal, Session
+    from vla_bench.types import Task
 
 EVALUATIONS = "evaluations"
 
@@ -69,20 +70,21 @@ class Selection:
 def run_training(
     goal: Goal, config: TrainingConfig, place: Place, ends: Ends, selection: Selection, *, as_json: bool
 ) -> None:
-    """Train with a progress bar, and print what it came to.
+    """Train with a progress bar, and print what it came to; of several processes, the first one does so.
 
     Raises:
-        VlaBenchError: As `session.open_session` and `loop.train`; evaluations have no task to play; or what
-            is held out has changed since the data were recorded.
+        VlaBenchError: As `session.open_session` and `loop.train`; evaluations have no task to play, or
+            one of another frequency; or what is held out has changed since the data were recorded.
     """
     from rich.console import Console
     from rich.progress import Progress
 
     from vla_bench.learn import held_out
+    from vla_bench.learn.demonstrations import check_frequency, open_demonstrations
     from vla_bench.learn.training.config import Limits, Rhythm
     from vla_bench.learn.training.loop import Watchers, train
+    from vla_bench.learn.training.parallel import assembled
     from vla_bench.learn.training.session import TRAINING, open_session, write_policy
-    from vla_bench.policy.devices import pick_device
 
     limits = parse(
         Limits,
@@ -93,11 +95,18 @@ def run_training(
         raise VlaBenchError("--evaluate-every needs something to play: --suite bridge_base, or --task")
     if not place.held_out_changed and not (place.out / TRAINING).is_file():
         held_out.require_unchanged(place.data)
-    with Progress(console=Console(stderr=True, highlight=False)) as progress, _stop_asked() as is_stopping:
+    if ends.evaluate_every:
+        check_frequency(open_demonstrations(place.data[0]), _played(selection))
+    with (
+        assembled(place.device) as (group, device),
+        Progress(console=Console(stderr=True, highlight=False), disable=not group.writes) as progress,
+        _stop_asked() as is_stopping,
+    ):
+        group.passes(config.accumulate)  # says so before anything is written if they cannot be shared out
         pictures = progress.add_task("pictures", total=None)
         session = open_session(
-            goal, config, place.data, place.out, pick_device(place.device),
-            lambda done, total: progress.update(pictures, completed=done, total=total),
+            goal, config, place.data, place.out, device,
+            lambda done, total: progress.update(pictures, completed=done, total=total), group,
         )  # fmt: skip
         progress.remove_task(pictures)
         bar = progress.add_task("training", total=ends.max_steps)
@@ -114,13 +123,21 @@ def run_training(
 
         rhythm = Rhythm(save=ends.save_every, evaluate=ends.evaluate_every, keep=ends.keep)
         watchers = Watchers(show, evaluate, is_stopping)
-        ended = train(session.learner, session.batches, place.out, limits, rhythm, watchers)
+        ended = train(session.learner, session.batches, place.out, limits, rhythm, watchers, group)
+    if not group.writes:
+        return
     card = None
     if ended.reason != "interrupted":
         card = write_policy(session, ended.progress.step, ("fp32", "bf16"))
     _tell(session, ended, card, as_json=as_json)
     if card is None:
         raise typer.Exit(130)
+
+
+def _played(selection: Selection) -> list[Task]:
+    """The tasks that are named, and of each suite the first one: all of a suite run at one frequency."""
+    suites = map(catalog.suite, selection.suites)
+    return [*map(catalog.task, selection.tasks), *(suite.task(suite.stems()[0]) for suite in suites)]
 
 
 def evaluate_checkpoint(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vla_bench import catalog, seeding
 from vla_bench.errors import ConventionError, DataError
 from vla_bench.learn import held_out, intake
-from vla_bench.learn.demonstrations import Demonstrations, check_fit, open_demonstrations
+from vla_bench.learn.demonstrations import Demonstrations, check_fit, check_frequency, open_demonstrations
 from vla_bench.learn.importing import layout_of
 from vla_bench.learn.playing import LOWEST_SEED, Player, Setup, execute, most_steps, settle
 from vla_bench.learn.recording import Attempt, fill, made_with
@@ -111,7 +111,7 @@ def record_round(
     check_fit(known, replace(spec, privileged=False), how.policy)
     chosen = tasks or tasks_of(known)
     held_out.check(data, (task.id for task in chosen))
-    _check_frequency(known, chosen)
+    check_frequency(known, chosen)
     setup = Setup(folder, layout_of(known, cameras=spec.cameras, encoding=encoding))
     wanted = [(task, round_episode(task, how.number, index)) for task in chosen for index in episodes]
     stamp = made_with(chosen) | {"dagger": how.described}
@@ -242,12 +242,3 @@ def _stride(spec: PolicySpec, task: Task) -> int:
             f"policy period {task.policy_period_s} s of {task.id}"
         )
     return round(steps)
-
-
-def _check_frequency(data: Demonstrations, tasks: Sequence[Task]) -> None:
-    fps = data.conventions.fps
-    for task in tasks:
-        if abs(task.policy_period_s * fps - 1) > 1e-6:
-            raise ConventionError(
-                f"{data.source} was recorded at {fps:g} Hz, {task.id} runs at {1 / task.policy_period_s:g} Hz"
-            )

@@ -7,7 +7,7 @@ is not guessed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +17,7 @@ import numpy as np
 from vla_bench.errors import ConventionError, DataError, MissingDataError
 from vla_bench.lerobot.conventions import DELTA_POSE, Orientation
 from vla_bench.policy.base import PolicySpec
-from vla_bench.types import Array, Episode, Image, Observation
+from vla_bench.types import Array, Episode, Image, Observation, Task
 
 _ROWS: Mapping[Orientation, int] = {"upright": 1, "upside_down": -1, "mirrored": 1, "rotated": -1}
 _COLUMNS: Mapping[Orientation, int] = {"upright": 1, "upside_down": 1, "mirrored": -1, "rotated": -1}
@@ -178,6 +178,21 @@ def check_fit(demonstrations: Demonstrations, spec: PolicySpec, name: str) -> No
         problems.append(f"it needs proprioception {missing}, the data have {sorted(held.proprio)}")
     if problems:
         raise ConventionError(f"policy {name!r} does not fit {demonstrations.source}: {'; '.join(problems)}")
+
+
+def check_frequency(demonstrations: Demonstrations, tasks: Iterable[Task]) -> None:
+    """Compare the policy periods of tasks with a data set.
+
+    Raises:
+        ConventionError: A task runs at another frequency.
+    """
+    fps = demonstrations.conventions.fps
+    for task in tasks:
+        if abs(task.policy_period_s * fps - 1) > 1e-6:
+            raise ConventionError(
+                f"{demonstrations.source} was recorded at {fps:g} Hz, {task.id} runs at "
+                f"{1 / task.policy_period_s:g} Hz"
+            )
 
 
 def upright(picture: Image, stored: Orientation) -> Image:

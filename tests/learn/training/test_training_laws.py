@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.demonstrations import LAYOUT
 from support.openvla import BRIDGE_OPTIONS, write_checkpoint
 from support.training import CPU, config, demonstrations, goal, opened, trained
 
@@ -22,6 +24,7 @@ from vla_bench.learn.training.loop import Watchers, train
 from vla_bench.learn.training.openvla import KIND
 from vla_bench.learn.training.openvla.learner import OpenVlaLearner
 from vla_bench.learn.training.openvla.objective import action_logits
+from vla_bench.learn.training.parallel import Group, assembled
 from vla_bench.learn.training.session import Goal, open_session, write_card, write_policy
 from vla_bench.policy.cards import load_policy
 from vla_bench.policy.openvla.conventions import Conventions, from_commands
@@ -104,8 +107,13 @@ def test_prompts_of_different_lengths_do_not_disturb_each_other(data, tmp_path):
 
 def test_several_processes_are_refused_before_they_write_into_one_folder(data, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(MissingCapabilityError, match="one process"):
+    with pytest.raises(MissingCapabilityError, match="find each other first"):
         opened(data, tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(MissingCapabilityError, match="weights are not sharded"), assembled("cpu"):
+        pass
+    with pytest.raises(ConventionError, match=r"no multiple of 2; --accumulate 4, with a smaller"):
+        Group(0, 2).passes(3)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -258,6 +266,13 @@ def test_another_training_in_the_folder_is_refused_with_what_differs(data, tmp_p
         opened(data, tmp_path, config(strategy="lora"))
     with pytest.raises(ConventionError, match=r"options\.mirrored"):
         opened(data, tmp_path, what=goal(mirrored=True))
+
+
+def test_data_of_another_kind_of_action_are_refused(tmp_path):
+    joints = replace(LAYOUT, action=tuple("abcdefg"), action_convention="joints")
+    with pytest.raises(ConventionError, match=r"actions are 'joints'; 'delta_pose' is what is trained"):
+        opened(demonstrations(tmp_path / "joints", layout=joints), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_training_says_what_it_learned_from_and_what_it_never_saw(data, tmp_path):

@@ -113,13 +113,19 @@ class Batches:
 class Supply:
     """Batches in order, made by a thread while the model computes.
 
+    Args:
+        batches: Where they come from.
+        ahead: How many are made before they are asked for.
+        every: Only every so many-th is made: the others belong to other processes.
+
     Attributes:
         waited_s: How long somebody has waited for one.
         made_s: How long making them took.
     """
 
-    def __init__(self, batches: Batches, ahead: int = 3) -> None:
+    def __init__(self, batches: Batches, ahead: int = 3, every: int = 1) -> None:
         self._batches, self._queue = batches, queue.Queue[tuple[Any, Exception | None]](ahead)
+        self._every = every
         self._stopped = threading.Event()
         self.waited_s = self.made_s = 0.0
 
@@ -155,7 +161,7 @@ class Supply:
             except Exception as error:
                 made = None, error
             self.made_s += time.perf_counter() - began
-            number += 1
+            number += self._every
             while not self._stopped.is_set():
                 try:
                     self._queue.put(made, timeout=0.1)

@@ -21,8 +21,9 @@ from vla_bench.learn.training.config import Limits, Rhythm
 from vla_bench.learn.training.curve import Curve, draw_curve
 from vla_bench.learn.training.kind import Learner
 from vla_bench.learn.training.optimiser import Optimisers
+from vla_bench.learn.training.parallel import ALONE, Group
 from vla_bench.learn.training.state import Progress
-from vla_bench.learn.training.tally import Tally, accuracy, held_out, merged
+from vla_bench.learn.training.tally import Tally, accuracy, held_out, merged, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ def train(
     limits: Limits,
     rhythm: Rhythm | None = None,
     watchers: Watchers | None = None,
+    group: Group = ALONE,
 ) -> Ended:
     """Train until a limit, from the newest checkpoint in `folder` on.
 
@@ -76,14 +78,16 @@ def train(
         folder: Of the training.
         limits: When it ends.
         rhythm: What is done how often.
-        watchers: Who is told.
+        watchers: Who is told; of several processes, only the first one tells of checkpoints.
+        group: The processes that train together.
 
     Raises:
+        ConventionError: The passes of a step cannot be shared out.
         MissingCapabilityError: The memory does not suffice; says what to lower.
         VlaBenchError: The loss is not a number any more.
     """
     with _telling_what_to_lower(learner):
-        run = _Run(learner, batches, folder, limits, rhythm or Rhythm(), watchers or Watchers())
+        run = _Run(learner, batches, folder, limits, rhythm or Rhythm(), watchers or Watchers(), group)
         return run.until_its_end()
 
 
@@ -98,7 +102,9 @@ class _Run:
         limits: Limits,
         rhythm: Rhythm,
         watchers: Watchers,
+        group: Group,
     ) -> None:
+        self._group, self._passes = group, group.passes(learner.config.accumulate)
         self._learner, self._batches, self._folder = learner, batches, folder
         self._limits, self._rhythm, self._watchers = limits, rhythm, watchers
         self._optimisers, self._progress = Optimisers(learner), Progress()
@@ -106,24 +112,37 @@ class _Run:
             self._progress = state.read_progress(place, learner.config.hash)
             state.restore(place, learner, self._optimisers)
         self._trained = list(learner.trained().values())
-        self._curve, self._supply = Curve(folder, self._progress.step), Supply(batches)
-        self._tally = Tally(learner, self._progress, self._supply)
+        self._supply = Supply(batches, every=group.size)
+        if group.writes:
+            self._curve = Curve(folder, self._progress.step)
+            self._tally = Tally(learner, self._progress, self._supply)
+        self._decide()
 
     def until_its_end(self) -> Ended:
         """Train until a limit."""
         last: dict[str, Any] = {}
         place = state.newest(self._folder)
-        if place is not None and self._is_evaluated():  # perhaps that is where the last session ended
+        # perhaps that is where the last session ended
+        if place is not None and self._group.writes and self._is_evaluated():
             self._watchers.on_checkpoint(place, self._progress.step)
-        with self._supply.starting(self._progress.step * self._learner.config.accumulate):
-            while (reason := self._over()) is None:
+        first = self._progress.step * self._learner.config.accumulate + self._group.rank
+        with self._supply.starting(first):
+            while self._reason is None:
                 began = time.perf_counter()
                 self._step()
                 self._progress.seconds += time.perf_counter() - began
-                last = self._after() or last
-        place = self._save()
-        draw_curve(self._folder)
-        return Ended(self._progress, reason, place, last)
+                self._decide()
+                if self._group.writes:
+                    last = self._after() or last
+        with self._group.first_goes_first():
+            place = self._save()
+        if self._group.writes:
+            draw_curve(self._folder)
+        return Ended(self._progress, self._reason, place, last)
+
+    def _decide(self) -> None:
+        """Look whether it is over: the first process's clock and Ctrl-C are those of all."""
+        self._reason = self._group.decided(self._over())
 
     def _over(self) -> str | None:
         progress, limits = self._progress, self._limits
@@ -140,12 +159,13 @@ class _Run:
     def _step(self) -> None:
         """One step of the optimiser."""
         config, outcomes = self._learner.config, []
-        for _ in range(config.accumulate):
+        for _ in range(self._passes):
             outcome = self._learner.measure(self._supply.next())
             (outcome.objective / config.accumulate).backward()
-            outcomes.append(outcome)
+            outcomes.append(settled(outcome))
+        self._group.add_up(self._trained)
         norm = float(nn.utils.clip_grad_norm_(self._trained, config.clip_norm))
-        step, found = self._progress.step + 1, merged(outcomes)
+        step, found = self._progress.step + 1, merged(self._group.all_of(outcomes))
         if not math.isfinite(norm):
             raise VlaBenchError(
                 f"step {step}: the gradients are not finite (loss {float(found.loss):g}); a lower learning "
@@ -155,7 +175,8 @@ class _Run:
         self._optimisers.step(step)
         self._learner.stepped(step)
         self._progress.step = step
-        self._tally.add(found, norm)
+        if self._group.writes:
+            self._tally.add(found, norm)
         right = accuracy([found])
         self._progress.accuracies = [*self._progress.accuracies, right][-self._limits.window :]
         self._watchers.on_step(step, float(found.loss), right)
@@ -163,7 +184,7 @@ class _Run:
     def _after(self) -> dict[str, Any] | None:
         """What is due after a step; returns the line of the curve, if there is one."""
         step, rhythm, row = self._progress.step, self._rhythm, None
-        ends, is_evaluated = self._over() is not None, self._is_evaluated()
+        ends, is_evaluated = self._reason is not None, self._is_evaluated()
         if ends or is_evaluated or step % rhythm.log == 0:
             row = self._tally.row()
             if ends or is_evaluated or step % rhythm.save == 0:
@@ -179,7 +200,7 @@ class _Run:
     def _is_evaluated(self) -> bool:
         """Whether the state of now is played: every so often, and at an end that nobody asked for by hand."""
         every = self._rhythm.evaluate
-        ends = self._over() not in (None, "interrupted")
+        ends = self._reason not in (None, "interrupted")
         return every > 0 and (ends or self._progress.step % every == 0)
 
     def _save(self) -> Path:

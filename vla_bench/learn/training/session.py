@@ -20,6 +20,7 @@ from vla_bench.learn.training import state
 from vla_bench.learn.training.batches import Batches
 from vla_bench.learn.training.config import TrainingConfig
 from vla_bench.learn.training.kind import Kind, Learner, Origin
+from vla_bench.learn.training.parallel import ALONE, Group
 from vla_bench.lerobot.layout import write_json
 from vla_bench.policy.cards import Card
 from vla_bench.policy.tensors import SINGLE, read_json
@@ -83,6 +84,7 @@ def open_session(
     folder: Path,
     device: torch.device,
     progress: Progress = lambda done, total: None,
+    group: Group = ALONE,
 ) -> Session:
     """Begin a training in `folder`, or continue the one that is there.
 
@@ -93,17 +95,30 @@ def open_session(
         folder: Is made.
         device: Where it is trained.
         progress: Called with (done, all) while pictures are decoded and prepared.
+        group: The processes that train together; what the first one makes the others find.
 
     Raises:
         ConventionError: The folder holds another training, or goal and data do not go together.
         MissingCapabilityError: This kind of policy is not trained here, or the machine lacks something.
         MissingDataError, DataError: Data or checkpoint cannot be read.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # torchrun's and accelerate's
+    if int(os.environ.get("WORLD_SIZE", "1")) != group.size:  # torchrun's and accelerate's
         raise MissingCapabilityError(
-            f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: a training is one process on one device; start it "
-            "without torchrun or accelerate"
+            f"WORLD_SIZE = {os.environ['WORLD_SIZE']}, and a training by {group.size} is begun: several "
+            "processes train together if they find each other first (`parallel.assembled`)"
         )
+    with group.first_goes_first():
+        return _opened(goal, config, data, folder, device, progress)
+
+
+def _opened(
+    goal: Goal,
+    config: TrainingConfig,
+    data: Path | Sequence[Path],
+    folder: Path,
+    device: torch.device,
+    progress: Progress,
+) -> Session:
     kind = goal.kind
     samples = Samples(data, cameras=kind.cameras(goal.conventions), progress=progress)
     conventions = fitted(goal, samples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,11 @@ def accuracy(outcomes: Sequence[Outcome]) -> float:
         return math.nan
     right = sum(float(each.right.sum()) for each in outcomes if each.right is not None)
     return right / sum(float(each.counted.sum()) for each in outcomes)
+
+
+def settled(outcome: Outcome) -> Outcome:
+    """The same without the way back to the weights."""
+    return replace(outcome, loss=outcome.loss.detach().cpu(), objective=outcome.objective.detach().cpu())
 
 
 def merged(outcomes: Sequence[Outcome]) -> Outcome:
