@@ -38,12 +38,16 @@ class Serial:
         self, job: Job, units: Sequence[Unit], policies: Policies, needed: Callable[[WorkItem], bool]
     ) -> Generator[Record]:
         """Play units in their order; see `Executor`."""
-        with contextlib.closing(self.stage(job, policies)) as stage, RecordWriter(job.folder) as writer:
+        with contextlib.closing(self.stage(job, policies)) as stage, self.writer(job) as writer:
             for unit in units:
                 for item in filter(needed, unit.items):
                     record = stage.play(item)
                     writer.append(record)
                     yield record
+
+    def writer(self, job: Job) -> RecordWriter:
+        """What writes the records."""
+        return RecordWriter(job.folder)
 
     def stage(self, job: Job, policies: Policies) -> Stage:
         """Where items are played."""

@@ -87,7 +87,7 @@ class Throughput:
             "start_s": self.demands.start_s,
             "overhead": {
                 **dataclasses.asdict(self.overhead), "share": self.overhead.share,
-                "other_ms": self.overhead.other_ms,
+                "other_ms": self.overhead.other_ms, "disk_ms": self.overhead.disk_ms,
             },
         }  # fmt: skip
 

@@ -19,7 +19,7 @@ from vla_bench.run.executors.serial import Serial
 from vla_bench.run.executors.units import Unit
 from vla_bench.run.plan import Plan, WorkItem
 from vla_bench.run.provenance import header_of
-from vla_bench.run.records import Record
+from vla_bench.run.records import Record, RecordWriter
 from vla_bench.run.runner import run_plan
 from vla_bench.run.session import begin_session
 from vla_bench.run.stage import Job, Policies, Scene, Stage
@@ -40,6 +40,7 @@ class Overhead:
         wall_s: From the first episode's beginning to the last record on the disk.
         spent_s: What of it was `simulation` (scenes are built, reset, stepped, judged), `rendering`
             (observations with pictures) and `policy`.
+        disk_s: What of the rest it took to have records on the disk.
         start_s: What comes before the first episode: the machine is described, conventions are compared.
     """
 
@@ -47,6 +48,7 @@ class Overhead:
     errors: int
     wall_s: float
     spent_s: dict[str, float]
+    disk_s: float
     start_s: float
 
     @property
@@ -58,6 +60,11 @@ class Overhead:
     def other_ms(self) -> float:
         """The same, in milliseconds an episode."""
         return 1e3 * self.share * self.wall_s / self.episodes
+
+    @property
+    def disk_ms(self) -> float:
+        """Milliseconds of these that an episode's record needs to be on the disk."""
+        return 1e3 * self.disk_s / self.episodes
 
 
 def measure_overhead(plan: Plan, shown: PolicySpec | None = None) -> Overhead:
@@ -82,7 +89,9 @@ def measure_overhead(plan: Plan, shown: PolicySpec | None = None) -> Overhead:
         header = header_of(plan, begin_session(plan, ["bench", "throughput"]))
         episodes = run_plan(plan, Path(folder), header, count, executor)
     wall_s = executor.ended - executor.began
-    return Overhead(episodes, errors, wall_s, dict(executor.watch.spent_s), executor.began - began)
+    return Overhead(
+        episodes, errors, wall_s, dict(executor.watch.spent_s), executor.disk_s, executor.began - began
+    )
 
 
 @dataclass
@@ -172,8 +181,19 @@ class _WatchedPolicies(Policies):
         return Free(self._shown, self._scene.now)
 
 
+class _WatchedWriter(RecordWriter):
+    """Attributes: `spent_s`, what writing took."""
+
+    spent_s = 0.0
+
+    def append(self, record: Record) -> None:
+        began = time.perf_counter()
+        super().append(record)
+        self.spent_s += time.perf_counter() - began
+
+
 class _Watched(Serial):
-    """One worker, whose simulations and policies are watched."""
+    """One worker, whose simulations, policies and records are watched."""
 
     def __init__(self, shown: PolicySpec | None) -> None:
         super().__init__(Means())
@@ -188,6 +208,14 @@ class _Watched(Serial):
         self.began = time.perf_counter()
         yield from super().run(job, units, policies, needed)
         self.ended = time.perf_counter()
+
+    def writer(self, job: Job) -> RecordWriter:
+        self._writer = _WatchedWriter(job.folder)
+        return self._writer
+
+    @property
+    def disk_s(self) -> float:
+        return self._writer.spent_s
 
     def stage(self, job: Job, policies: Policies) -> Stage:
         scene = _WatchedScene(self.watch, job.study.namespace)

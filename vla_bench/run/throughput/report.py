@@ -54,6 +54,7 @@ def _lost(found: Throughput) -> str:
     errors = f" ({free.errors} errors: the times say nothing)" if free.errors else ""
     return (
         f"overhead of {free.episodes} episodes{errors}: {100 * free.share:.1f} % "
-        f"({free.other_ms:.1f} ms an episode) of {free.wall_s:.1f} s; {parts}; "
+        f"({free.other_ms:.1f} ms an episode, {free.disk_ms:.1f} of them for the disk) "
+        f"of {free.wall_s:.1f} s; {parts}; "
         f"before the first one {free.start_s:.1f} s"
     )
