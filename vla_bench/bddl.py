@@ -22,7 +22,10 @@ Literals (x is an object; lengths are those of `sim/predicates.py` and `sim/tabl
     (Lifted x)          x is 5 cm above the workspace's surface and touches nothing but the gripper
     (Held x)            both fingers touch x
     (Upright x)         x stands: its z axis is within 15° of the vertical
+    (Toppled x)         x lies on the workspace: its z axis is 60° or more from the vertical
     (OutOf x region)    x lies outside the region and does not touch what carries the region
+    (Poured x region)   x lies inside the region and does not touch the gripper, whatever that holds
+    (Near x y)          x stands or lies on the workspace, with at most 8 cm between it and y
 """
 
 from __future__ import annotations
@@ -43,10 +46,12 @@ SECTIONS = (
 # name → number of arguments; the semantics are in predicates.py
 PREDICATES = {
     **{"in": 2, "on": 2, "open": 1, "close": 1, "turnon": 1, "turnoff": 1, "up": 1},
-    **{"lifted": 1, "held": 1, "upright": 1, "outof": 2},
+    **{"lifted": 1, "held": 1, "upright": 1, "toppled": 1, "outof": 2, "near": 2, "poured": 2},
 }
 # literals that only hold while the gripper is closed
 IN_HAND = frozenset(("lifted", "held"))
+# literals about where or how a thing is put down, which a hand that still holds it has not done
+LET_GO = frozenset(("in", "on", "outof", "near", "upright"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,14 @@ import os
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from vla_bench.bddl import IN_HAND, read_problem
+from vla_bench.bddl import IN_HAND, LET_GO, read_problem
 from vla_bench.config import FileModel, parse, read_toml
 from vla_bench.errors import DataError, MissingDataError, UnknownNameError
-from vla_bench.types import Budget, Engine, StaleRule, Task, TaskAxis
+from vla_bench.types import Budget, Engine, Split, StaleRule, Task, TaskAxis
 
 TASKS_DIR_VARIABLE = "VLA_BENCH_TASKS_DIR"
 POLICIES_DIR_VARIABLE = "VLA_BENCH_POLICIES_DIR"
@@ -56,13 +56,24 @@ class SceneTable(FileModel):
     options: dict[str, str]
 
 
+class Part(FileModel):
+    """`{ folder = "franka/narrow_out", group = "narrow", split = "ood" }`: tasks alike in these."""
+
+    folder: str = ""
+    axis: TaskAxis | None = None
+    group: str = Field(default="", pattern=r"^[\w-]*$")
+    split: Split = "id"
+
+
 class Suite(FileModel):
     """A suite as its table in a TOML file declares it.
 
     `folder` holds one BDDL file a task; `tasks` fixes the order (default: sorted). A suite that spans the
-    axes names `folders` instead, axis → folder, and a task's axis is that of its folder. `${libero}` stands
-    for LIBERO's data folder; a relative folder is relative to the TOML file. `stale` is what the robot does
-    while it waits for a late action: without it the suite cannot run in real time.
+    axes names `folders` instead, axis → folder, and a task's axis is that of its folder; one whose tasks
+    differ in split or group names its `parts`. `${libero}` stands for LIBERO's data folder; a relative folder
+    is relative to the TOML file. `like` names a suite of the same file: what the table leaves out is as
+    there. `stale` is what the robot does while it waits for a late action: without it the suite cannot run in
+    real time.
 
     A suite that another simulator steps names an `engine` (`module:callable`, see `types.Engine`) and its
     tasks as `scenes` instead of folders.
@@ -73,6 +84,7 @@ class Suite(FileModel):
     title: str = ""
     folder: str | None = None
     folders: dict[TaskAxis, str] = Field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
     engine: str | None = Field(default=None, pattern=r"^[\w.]+:\w+$")
     scenes: dict[Annotated[str, Field(pattern=STEM)], SceneTable] = Field(default_factory=dict)
     action_convention: str = "delta_pose"
@@ -88,7 +100,7 @@ class Suite(FileModel):
     success: SuccessTable = SuccessTable()
     observation_px: tuple[PositiveInt, PositiveInt] = (256, 256)
     cameras: tuple[str, ...] = Field(min_length=1)
-    split: Literal["id", "ood"] = "id"
+    split: Split = "id"
     task_axis: TaskAxis | None = None
     tasks: tuple[Annotated[str, Field(pattern=STEM)], ...] | None = None
 
@@ -113,29 +125,45 @@ class Suite(FileModel):
 
     @model_validator(mode="after")
     def _has_folders(self) -> Suite:
-        if [self.folder is None, not self.folders, not self.scenes].count(False) != 1:
+        places = [self.folder is not None, *map(bool, (self.folders, self.parts, self.scenes))]
+        if places.count(True) != 1:
             raise ValueError(
-                "a suite needs either folder or folders (axis → folder) or scenes (task → scene)"
+                "a suite needs either folder or folders (axis → folder) or parts or scenes (task → scene)"
             )
         if bool(self.scenes) != (self.engine is not None):
             raise ValueError("scenes and engine belong together")
         if self.scenes and self.tasks is not None:
             raise ValueError("tasks belongs to a suite with one folder; the scenes are these tasks")
-        if self.folders and (self.task_axis is not None or self.tasks is not None):
+        if (self.folders or self.parts) and (self.task_axis is not None or self.tasks is not None):
             raise ValueError(
                 "task_axis and tasks belong to a suite with one folder; these have theirs by axis"
             )
+        if self.parts and "split" in self.model_fields_set:
+            raise ValueError("each of its parts has a split; the suite has none")
         return self
 
     @property
-    def places(self) -> dict[TaskAxis | None, Path]:
-        """Task axis → folder of the tasks that test it.
+    def divisions(self) -> tuple[Part, ...]:
+        """What its tasks are divided into: its parts, its axes, or all of it."""
+        if self.folders:
+            return tuple(
+                Part(folder=folder, axis=axis, split=self.split) for axis, folder in self.folders.items()
+            )
+        return self.parts or (Part(folder=self.folder or "", axis=self.task_axis, split=self.split),)
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that its tasks are of, each once."""
+        return tuple(dict.fromkeys(part.split for part in self.divisions))
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Folders of its tasks.
 
         Raises:
             MissingDataError: The suite needs LIBERO's data and it is not there.
         """
-        named: dict[TaskAxis | None, str] = {self.task_axis: self.folder} if self.folder else {**self.folders}
-        return {axis: self.path(text) for axis, text in named.items()}
+        return tuple(self.path(part.folder) for part in self.divisions if part.folder)
 
     @property
     def needs_libero(self) -> bool:
@@ -150,21 +178,24 @@ class Suite(FileModel):
 
     def stems(self) -> tuple[str, ...]:
         """Task stems in order; needs the folder only where the file does not list them."""
-        return tuple(self.axes())
+        return tuple(self.divided())
 
     def axes(self) -> dict[str, TaskAxis | None]:
-        """Task stem → the axis that it tests, in the suite's order.
+        """Task stem → the axis that it tests, in the suite's order."""
+        return {stem: part.axis for stem, part in self.divided().items()}
+
+    def divided(self) -> dict[str, Part]:
+        """Task stem → the division that it belongs to, in the suite's order.
 
         Raises:
             MissingDataError: A folder holds no task.
             DataError: Two folders hold tasks of one name.
         """
-        if self.tasks is not None:
-            return dict.fromkeys(self.tasks, self.task_axis)
-        if self.scenes:
-            return dict.fromkeys(self.scenes, self.task_axis)
-        found: dict[str, TaskAxis | None] = {}
-        for axis, folder in self.places.items():
+        if self.tasks is not None or self.scenes:
+            return dict.fromkeys(self.tasks or self.scenes, self.divisions[0])
+        found: dict[str, Part] = {}
+        for part in self.divisions:
+            folder = self.path(part.folder)
             stems = sorted(p.stem for p in folder.glob("*.bddl"))
             if not stems:
                 raise MissingDataError(
@@ -176,31 +207,33 @@ class Suite(FileModel):
                     raise DataError(folder / f"{stem}.bddl", problem)
                 if stem in found:
                     raise DataError(self.source, f"{self.name}/{stem} is in two of the suite's folders")
-                found[stem] = axis
+                found[stem] = part
         return found
 
     def task(self, stem: str) -> Task:
         """Build the task called `stem`."""
-        axes = self.axes()
-        if stem not in axes:
-            raise UnknownNameError("task", f"{self.name}/{stem}", [f"{self.name}/{s}" for s in axes])
-        axis, scene = axes[stem], self.scenes.get(stem)
-        source = self.source if scene is not None else self.places[axis] / f"{stem}.bddl"
+        divided = self.divided()
+        if stem not in divided:
+            raise UnknownNameError("task", f"{self.name}/{stem}", [f"{self.name}/{s}" for s in divided])
+        part, scene = divided[stem], self.scenes.get(stem)
+        source = self.source if scene is not None else self.path(part.folder) / f"{stem}.bddl"
         problem = read_problem(source) if scene is None and self.instruction == "language" else None
         said = words_of(stem) if problem is None else problem.language
         init = None if self.init_states is None else self.path(self.init_states) / f"{stem}.pruned_init"
         # What must be in the hand cannot be let go.
-        in_hand = problem is not None and any(literal.name in IN_HAND for literal in problem.goal)
+        asked = set() if problem is None else {literal.name for literal in problem.goal}
+        lets_go = bool(asked & LET_GO) and not asked & IN_HAND
         return Task(
-            suite=self.name, stem=stem, index=list(axes).index(stem), source=source,
+            suite=self.name, stem=stem, index=list(divided).index(stem), source=source,
             instruction=said if scene is None else scene.instruction,
             budget=Budget(self.budget.steps, self.budget.time_s),
             substep_s=self.substep_s, tick_s=self.tick_s, policy_period_s=self.policy_period_s,
             engine=self._engine(stem), action_convention=self.action_convention,
-            split=self.split, axis=axis, published="" if problem is None else problem.published,
+            split=part.split, axis=part.axis, group=part.group,
+            published="" if problem is None else problem.published,
             init_states=init, settle_steps=self.settle_steps, stale=self.stale,
             success_hold_s=self.success.hold_s,
-            success_open_gripper=self.success.open_gripper and not in_hand,
+            success_open_gripper=self.success.open_gripper and lets_go,
             observation_height_px=self.observation_px[0], observation_width_px=self.observation_px[1],
             cameras=self.cameras,
         )  # fmt: skip
@@ -267,13 +300,27 @@ def _suites(folders: tuple[Path, ...]) -> dict[str, Suite]:
     found: dict[str, Suite] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.toml")):
-            for name, table in read_toml(path).items():
+            tables = read_toml(path)
+            for name, table in tables.items():
                 if not isinstance(table, dict):
                     raise DataError(path, f"{name} = {table!r} stands outside a suite's table")
                 if name in found:
                     raise DataError(path, f"suite {name!r} is already defined in {found[name].source}")
+                table = _completed(path, tables, table)
                 found[name] = parse(Suite, table, path, at=name, given={"name": name, "source": path})
     return found
+
+
+def _completed(path: Path, tables: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """A suite's table with what it takes from the one that it is `like`."""
+    if "like" not in table:
+        return table
+    others = {
+        name: other for name, other in tables.items() if isinstance(other, dict) and "like" not in other
+    }
+    if table["like"] not in others:
+        raise UnknownNameError("suite to be like", str(table["like"]), others, where=str(path))
+    return {**others[table["like"]], **{key: value for key, value in table.items() if key != "like"}}
 
 
 def suite(name: str) -> Suite:

@@ -20,7 +20,7 @@ def suites() -> list[Row]:
     for name, suite in catalog.suites().items():
         try:
             count: int | None = len(suite.stems())
-            here = all(folder.is_dir() for folder in suite.places.values())
+            here = all(folder.is_dir() for folder in suite.places)
         except MissingDataError:
             count, here = len(suite.tasks) if suite.tasks else None, False
         rows.append(
@@ -30,7 +30,7 @@ def suites() -> list[Row]:
                 "episodes": suite.episodes,
                 "budget": str(Budget(suite.budget.steps, suite.budget.time_s)),
                 "period_s": suite.policy_period_s,
-                "split": suite.split,
+                "split": "+".join(suite.splits),
                 "data": "here" if here else "vla-bench assets libero" if suite.needs_libero else "missing",
                 "title": suite.title,
             }
@@ -45,10 +45,16 @@ def tasks(names: Sequence[str], axes: Sequence[str]) -> list[Row]:
             raise UnknownNameError("task axis", axis, TASK_AXES)
     chosen = [catalog.suite(name) for name in names] or list(catalog.suites().values())
     return [
-        {"task": f"{suite.name}/{stem}", "index": index, "axis": axis, "split": suite.split}
+        {
+            "task": f"{suite.name}/{stem}",
+            "index": index,
+            "axis": part.axis,
+            "group": part.group,
+            "split": part.split,
+        }
         for suite in chosen
-        for index, (stem, axis) in enumerate(suite.axes().items())
-        if not axes or axis in axes
+        for index, (stem, part) in enumerate(suite.divided().items())
+        if not axes or part.axis in axes
     ]
 
 

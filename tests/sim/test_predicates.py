@@ -96,6 +96,46 @@ def test_on_a_tabletop_object_is_within_its_radius_and_on_nothing_else(sim):
         assert truth(sim, "on", "carrot_1", "plate_1", meaning=TabletopPredicates) is False, offset
 
 
+def lie(sim, name, pos, tilt):
+    """Set an object down, tilted by so many degrees about its y axis."""
+    half = np.radians(tilt) / 2
+    sim.data.joint(f"{name}_joint0").qpos[:] = [*pos, np.cos(half), 0, np.sin(half), 0]
+    mujoco.mj_forward(sim.model, sim.data)
+
+
+def test_toppled_is_lying_on_the_workspace(sim):
+    low = np.array([-0.1, 0.2, sim.scene.place.offset[2] + 0.02])
+    for tilt, expected in ((0, False), (55, False), (65, True), (90, True), (180, False)):
+        lie(sim, "carrot_1", low, tilt)
+        assert truth(sim, "toppled", "carrot_1") is expected, tilt
+    lie(sim, "carrot_1", low + np.array([0, 0, 0.2]), 90)
+    assert truth(sim, "toppled", "carrot_1") is False, "in the air it has not fallen yet"
+
+
+def test_near_is_on_the_workspace_with_at_most_8_cm_between(sim):
+    plate, items = sim.data.body("plate_1_main").xpos.copy(), sim.scene.items
+    reach = items["carrot_1"].radius + items["plate_1"].radius + 0.08
+    down = sim.scene.place.offset[2] - items["carrot_1"].bottom - plate[2] - 0.0005
+    for away, height, expected in (
+        (reach - 0.002, 0, True),
+        (reach + 0.002, 0, False),
+        (reach - 0.02, 0.1, False),
+    ):
+        put(sim, "carrot_1", plate + np.array([0, away, down + height]))
+        assert truth(sim, "near", "carrot_1", "plate_1") is expected, (away, height)
+
+
+def test_poured_is_in_a_region_and_not_in_the_hand(sim):
+    site = sim.data.site("main_table_left_region")
+    put(sim, "carrot_1", site.xpos)
+    assert truth(sim, "poured", "carrot_1", "main_table_left_region") is True
+    beside_a_finger = sim.data.site("gripper0_grip_site").xpos + np.array([0, 0.01, 0])
+    put(sim, "carrot_1", beside_a_finger)
+    site.xpos[:] = beside_a_finger  # until the next step
+    assert truth(sim, "in", "carrot_1", "main_table_left_region") is True
+    assert truth(sim, "poured", "carrot_1", "main_table_left_region") is False
+
+
 @pytest.mark.parametrize("meaning", [Predicates, TabletopPredicates])
 def test_every_predicate_of_task_files_has_a_meaning(sim, meaning):
     """It compiles, or says why it cannot: no predicate is known to the reader alone."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vla_bench import catalog
@@ -30,11 +30,14 @@ def files() -> dict[str, Path]:
         paths = (path for place in places for path in place.rglob("*") if path.is_file())
         found |= {str(path.relative_to(folder)): path for path in paths}
     for suite in catalog.suites().values():
-        if suite.split == "ood":
-            found[suite.source.name] = suite.source
-            with contextlib.suppress(MissingDataError):
-                for place in suite.places.values():
-                    found |= {f"{suite.name}/{path.name}": path for path in place.glob("*.bddl")}
+        if "ood" not in suite.splits:
+            continue
+        found[suite.source.name] = suite.source
+        with contextlib.suppress(MissingDataError):
+            for part in suite.divisions:
+                if part.split == "ood":
+                    tasks = suite.path(part.folder).glob("*.bddl")
+                    found |= {f"{suite.name}/{path.name}": path for path in tasks}
     return {name: path for name, path in sorted(found.items()) if not path.name.startswith(".")}
 
 
@@ -99,9 +102,19 @@ def check(source: Path, task_ids: Iterable[str]) -> None:
         DataError: It shows an out-of-distribution task.
     """
     known = catalog.suites()
-    suites = {task_id: task_id.partition("/")[0] for task_id in set(task_ids)}
-    shown = sorted(name for name, suite in suites.items() if suite in known and known[suite].split == "ood")
+    shown = sorted(task_id for task_id in set(task_ids) if _is_held_out(task_id, known))
     if shown:
         raise DataError(
             source, f"shows {', '.join(shown)}, out of distribution: nothing is trained on what is held out"
         )
+
+
+def _is_held_out(task_id: str, known: Mapping[str, catalog.Suite]) -> bool:
+    """Whether a task is out of distribution; of a suite that is so in part, what it does not know is."""
+    name, _, stem = task_id.partition("/")
+    if name not in known or "ood" not in known[name].splits:
+        return False
+    if known[name].splits == ("ood",):
+        return True
+    part = known[name].divided().get(stem)
+    return part is None or part.split == "ood"

@@ -21,6 +21,8 @@ Test = Callable[[], bool]
 
 _LIFTED_M = 0.05
 _UPRIGHT_COS = float(np.cos(np.radians(15.0)))
+_TOPPLED_COS = 0.5
+_NEAR_M = 0.08
 
 
 class Predicates:
@@ -89,11 +91,33 @@ class Predicates:
         touching = self._touching(name, parent) if parent else None
         return lambda: not inside() and (touching is None or not touching())
 
+    def _near(self, literal: Predicate, name: str, other: str) -> Test:
+        """`name` rests on the workspace, and the circles around both are at most 8 cm apart."""
+        one, two, rests = (
+            self._item_pos(literal, name), self._item_pos(literal, other), self._touching_workspace(name)
+        )  # fmt: skip
+        items = self._scene.items
+        reach = items[name].radius + items[other].radius + _NEAR_M
+        return lambda: bool(np.hypot(*(one - two)[:2]) < reach) and rests()
+
+    def _poured(self, literal: Predicate, name: str, target: str) -> Test:
+        """The middle of `name` lies inside the box of a region, and the gripper does not touch `name`."""
+        inside = self._in(literal, name, target)
+        geoms = collision_geoms(self._model, self._scene.items[name])
+        in_hand = self._between(geoms, self._geoms_below(GRIPPER_BODY))
+        return lambda: inside() and not in_hand()
+
     def _upright(self, literal: Predicate, name: str) -> Test:
         """The z axis of `name` is within 15° of the vertical."""
         self._item_pos(literal, name)
         mat = self._data.body(self._scene.items[name].body).xmat
         return lambda: bool(mat[8] > _UPRIGHT_COS)
+
+    def _toppled(self, literal: Predicate, name: str) -> Test:
+        """`name` rests on the workspace, with its z axis 60° or more from the vertical."""
+        self._item_pos(literal, name)
+        mat, rests = self._data.body(self._scene.items[name].body).xmat, self._touching_workspace(name)
+        return lambda: bool(abs(mat[8]) < _TOPPLED_COS) and rests()
 
     # ── in the hand ────────────────────────────────────────────────────────────────────────────────────
 

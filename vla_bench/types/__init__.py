@@ -11,7 +11,7 @@ from vla_bench.types.arrays import Array, Image
 from vla_bench.types.observation import ActionChunk, CameraView, Observation
 from vla_bench.types.precision import PrecisionReport
 from vla_bench.types.simulation import Simulation
-from vla_bench.types.tasks import TASK_AXES, Arm, Budget, Engine, Episode, StaleRule, Task, TaskAxis
+from vla_bench.types.tasks import TASK_AXES, Arm, Budget, Engine, Episode, Split, StaleRule, Task, TaskAxis
 from vla_bench.types.world import Boxes, Entity, JointState, Predicate, RegionState, WorldState
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Predicate",
     "RegionState",
     "Simulation",
+    "Split",
     "StaleRule",
     "Task",
     "TaskAxis",

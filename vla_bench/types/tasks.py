@@ -10,6 +10,7 @@ from vla_bench.errors import MissingCapabilityError
 
 TASK_AXES = ("visual", "motion", "physical", "semantic", "language")
 TaskAxis = Literal["visual", "motion", "physical", "semantic", "language"]
+Split = Literal["id", "ood"]
 StaleRule = Literal["goal", "null", "repeat"]
 
 
@@ -58,6 +59,7 @@ class Task:
         action_convention: What commands mean; as in `PolicySpec`.
         split: In (`id`) or out of (`ood`) the training distribution.
         axis: The generalisation axis that the task tests, if any.
+        group: What the suite tells apart among its tasks, if anything.
         published: The published task that this one mirrors; two prompts of one scene share it.
         init_states: File of initial states, one row an episode, where the suite has one.
         settle_steps: Policy steps with `settle_action` before the episode begins; not counted.
@@ -81,8 +83,9 @@ class Task:
     policy_period_s: float
     engine: Engine | None = None
     action_convention: str = "delta_pose"
-    split: Literal["id", "ood"] = "id"
+    split: Split = "id"
     axis: TaskAxis | None = None
+    group: str = ""
     published: str = ""
     init_states: Path | None = None
     settle_steps: int = 0
