@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pydantic import Field
@@ -18,16 +18,24 @@ from vla_bench.policy.scripted.lifting import Holding, Lifting
 from vla_bench.policy.scripted.motion import OPEN, Motion, Pose, servo
 from vla_bench.policy.scripted.moving import Moving
 from vla_bench.policy.scripted.planning import agenda
+from vla_bench.policy.scripted.pouring import Pouring
+from vla_bench.policy.scripted.righting import Righting, fits
 from vla_bench.policy.scripted.skill import Skill
 from vla_bench.policy.scripted.sliding import Sliding, slides
 from vla_bench.policy.scripted.tipping import Tipping
+from vla_bench.policy.scripted.toppling import Toppling
 from vla_bench.policy.scripted.world import Clouds, World
-from vla_bench.types import ActionChunk, Observation, WorldState
+from vla_bench.types import ActionChunk, Observation, Predicate, WorldState
 
 SKILLS: dict[str, type[Skill]] = {
-    **dict.fromkeys(("in", "on", "outof"), Moving),
+    **dict.fromkeys(("in", "on", "near", "outof"), Moving),
     **dict.fromkeys(ACTUATED, Actuating),
-    **{"held": Holding, "lifted": Lifting, "upright": Tipping},
+    **{"held": Holding, "lifted": Lifting, "upright": Tipping, "toppled": Toppling, "poured": Pouring},
+}
+# literal → (when, skill): what does better than the usual skill in some worlds
+SPECIAL: dict[str, tuple[Callable[[World, Predicate], bool], type[Skill]]] = {
+    "on": (slides, Sliding),
+    "upright": (fits, Righting),
 }
 
 
@@ -96,10 +104,18 @@ class Expert:
                 return motion
             self._skill = None
         for literal in agenda(world.state, SKILLS):
-            skill = Sliding if slides(world, literal) else SKILLS[literal.name]
-            self._skill = skill(literal, arm)
+            self._skill = _skill_for(world, literal)(literal, arm)
             motion = self._skill.step(world)
             if motion is not None:
                 return motion
         self._skill = None
         return Motion(Pose(world.state.grip_pos, world.state.grip_mat), OPEN)
+
+
+def _skill_for(world: World, literal: Predicate) -> type[Skill]:
+    suits, special = SPECIAL.get(literal.name, (None, None))
+    return (
+        special
+        if suits is not None and special is not None and suits(world, literal)
+        else SKILLS[literal.name]
+    )

@@ -1,4 +1,4 @@
-"""Skill: bring a thing where `in`, `on` or `outof` wants it."""
+"""Skill: bring a thing where `in`, `on`, `near` or `outof` wants it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from vla_bench.types import Array, Predicate
 class Moving(Taking):
     """Takes a thing, carries it, lets it go; starts again from wherever it finds itself.
 
-    The literal is `in(thing, region)`, `outof(thing, region)`, `on(thing, region)` or `on(thing, thing)`.
+    The literal is `in(thing, region)`, `outof(thing, region)`, `on(thing, region)`, `on(thing, thing)` or
+    `near(thing, thing)`.
     """
 
     def __init__(self, literal: Predicate, arm: Arm) -> None:

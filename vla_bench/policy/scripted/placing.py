@@ -62,16 +62,18 @@ class Spots:
 
 
 def find_place(world: World, literal: Predicate, hand: Array, arm: Arm) -> Place:
-    """The best place for the held thing that `literal` (in, on or outof) speaks of.
+    """The best place for the held thing that `literal` (in, on, near or outof) speaks of.
 
     Args:
         world: The thing is in the hand.
-        literal: `in(thing, region)`, `outof(thing, region)`, `on(thing, region)` or `on(thing, thing)`.
+        literal: `in(thing, region)`, `outof(thing, region)`, `on(thing, region)`, `on(thing, thing)`
+            or `near(thing, thing)`.
         hand: Orientation of the hand at release, up to turns about the vertical.
         arm: What is near the end of its reach costs.
     """
     name, target = literal.args
-    spots = _beside(world, name, target, arm) if literal.name == "outof" else _upon(world, literal)
+    around = {"outof": _beside, "near": _near}.get(literal.name)
+    spots = _upon(world, literal) if around is None else around(world, name, target, arm)
     places = [
         _place(world, name, spots, rotation(UP, turn) @ hand, 0.02 * abs(turn))
         for turn in _turns(world, name, target)
@@ -138,7 +140,9 @@ def _upon(world: World, literal: Predicate) -> Spots:
     lines = [np.linspace(-f, f, 2 * min(9, int(np.ceil(f / 0.007))) + 1) for f in free]
     shifts = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 2)
     low, high = (
-        (-extent[2] - 0.01, extent[2]) if literal.name == "in" else (extent[2] - 0.005, extent[2] + 0.10)
+        (-extent[2] - 0.01, extent[2])
+        if literal.name in ("in", "poured")
+        else (extent[2] - 0.005, extent[2] + 0.10)
     )
     heights = (float(region.pos[2] + low), float(region.pos[2] + high))
     return Spots(region.pos[:2], shifts, 0.5 * np.linalg.norm(shifts, axis=1), heights)
@@ -150,16 +154,27 @@ def _beside(world: World, name: str, target: str, arm: Arm) -> Spots:
     carrier = region.pos + region.half * [[1, 1, 0], [1, -1, 0], [-1, 1, 0], [-1, -1, 0]] @ region.mat.T
     if region.parent is not None:
         carrier = np.concatenate([carrier, world.points(region.parent)])
+    return _rings(world, name, carrier - region.pos, region.pos, arm, (0.0, 0.03, 0.06, 0.10, 0.15, 0.20))
+
+
+def _near(world: World, name: str, target: str, arm: Arm) -> Spots:
+    """Spots for near: on the floor close around a thing; best where the hand is at rest."""
+    middle = world.entity(target).pos
+    return _rings(world, name, world.points(target) - middle, middle, arm, (0.0, 0.015, 0.03))
+
+
+def _rings(
+    world: World, name: str, avoided: Array, middle: Array, arm: Arm, gaps: tuple[float, ...]
+) -> Spots:
+    """Rings on the floor around `middle`, so far out that the load clears points (N, 3) relative to it."""
     load = world.points(name) - world.entity(name).pos
-    nearest = _radius(carrier - region.pos) + _radius(load) + _APART
+    nearest = _radius(avoided) + _radius(load) + _APART
     turns = np.linspace(-np.pi, np.pi, 24, endpoint=False)
-    rings = [
-        radius * np.column_stack([np.cos(turns), np.sin(turns)])
-        for radius in nearest + np.array([0.0, 0.03, 0.06, 0.10, 0.15, 0.20])
-    ]
-    shifts = np.concatenate(rings)
-    away = np.linalg.norm(region.pos[:2] + shifts - arm.home.pos[:2], axis=1)
-    return Spots(region.pos[:2], shifts, 0.5 * away, (-np.inf, world.floor - load[:, 2].min() + _APART))
+    shifts = np.concatenate(
+        [(nearest + gap) * np.column_stack([np.cos(turns), np.sin(turns)]) for gap in gaps]
+    )
+    away = np.linalg.norm(middle[:2] + shifts - arm.home.pos[:2], axis=1)
+    return Spots(middle[:2], shifts, 0.5 * away, (-np.inf, world.floor - load[:, 2].min() + _APART))
 
 
 def _radius(points: Array) -> float:

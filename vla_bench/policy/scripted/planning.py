@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+import numpy as np
+
 from vla_bench.policy.scripted.joints import ACTUATED, is_shut
-from vla_bench.types import Predicate, WorldState
+from vla_bench.types import Predicate, RegionState, WorldState
 
 _PLACED = ("in", "on")
-_CARRIED = (*_PLACED, "outof")
+_CARRIED = (*_PLACED, "outof", "near")
 _IN_HAND = ("held", "lifted")
 
 
@@ -56,8 +58,25 @@ def _belongs(state: WorldState, region: str, name: str) -> bool:
 
 
 def _needed_first(state: WorldState, literal: Predicate) -> Predicate:
-    """What must be done before a literal: a drawer is opened before something goes in or comes out."""
+    """What brings a literal about: a drawer is opened before something goes in or comes out of it.
+
+    What can be lifted and is open below is put over a thing, where others are put into what is open above.
+    """
     region = state.regions.get(literal.args[-1])
-    if literal.name not in ("in", "outof") or region is None or not is_shut(state, region):
+    if literal.name not in ("in", "outof") or region is None:
         return literal
-    return Predicate("open", (region.name,))
+    if is_shut(state, region):
+        return Predicate("open", (region.name,))
+    if literal.name == "in" and _is_cover(state, region):
+        return Predicate("on", (str(region.parent), literal.args[0]))
+    return literal
+
+
+def _is_cover(state: WorldState, region: RegionState) -> bool:
+    """Whether a region belongs to a movable thing that closes it from above."""
+    if region.parent is None or not state.entities[region.parent].movable:
+        return False
+    boxes = state.entities[region.parent].boxes
+    offset = (boxes.pos - region.pos) @ region.mat
+    overlies = np.all(np.abs(offset[:, :2]) < 0.5 * region.half[:2], axis=1) & (offset[:, 2] > 0.0)
+    return bool(np.any(overlies & (boxes.pos[:, 2] > region.pos[2])))

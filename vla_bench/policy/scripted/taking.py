@@ -79,12 +79,16 @@ class Taking(Skill):
     def _choose(self, world: World) -> Hold:
         """The best hold that has not failed yet; when all have, the best once more."""
         thing = world.entity(self._name)
-        found = _grasps_of(world, self._name, self._arm)
+        found = sorted(_grasps_of(world, self._name, self._arm), key=lambda grasp: self._cost(world, grasp))
         holds = [Hold.of(grasp, thing.pos, thing.mat) for grasp in found]
         fresh = [hold for hold in holds if not any(hold.near(failed) for failed in self._failed)]
         if not fresh:
             self._failed.clear()
         return (fresh or holds)[0]
+
+    def _cost(self, world: World, grasp: Grasp) -> float:
+        """What a grasp costs (m) for what is done with it; the least is tried first."""
+        return grasp.cost
 
     def _approach(self, world: World) -> Motion | None:
         state, thing = world.state, world.entity(self._name)
