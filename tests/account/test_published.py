@@ -3,10 +3,11 @@ import io
 
 import pytest
 from support.boards import board_of, certificate, records_of
+from support.mirrored import published_numbers
 from support.runs import plan_of
 
 from vla_bench.account.formats import to_csv
-from vla_bench.account.tables.published import published_table, published_tasks
+from vla_bench.account.tables.published import published_table
 from vla_bench.run.provenance import describe_session, header_of
 
 
@@ -22,17 +23,16 @@ def stems(mirrored):
 
 def test_the_twenty_files_of_bridge_mirror_exactly_the_papers_seventeen_tasks(mirrored):
     assert len(mirrored) == 20
-    assert {(task.suite, task.name) for task in published_tasks()} == {
-        ("bridge", name) for name in mirrored.values()
-    }
-    assert len(published_tasks()) == 17
+    assert set(published_numbers("bridge")) == set(mirrored.values())
+    assert len(published_numbers("bridge")) == 17
 
 
 def test_the_rows_add_up_to_the_means_that_the_paper_prints():
-    trials = sum(task.n for task in published_tasks())
+    rows = published_numbers("bridge").values()
+    trials = sum(task.n for task in rows)
     means = {
-        policy: round(100 * sum(task.successes[policy] for task in published_tasks()) / trials, 1)
-        for policy in published_tasks()[0].successes
+        policy: round(100 * sum(task.successes[policy] for task in rows) / trials, 1)
+        for policy in ("RT-1-X", "Octo", "RT-2-X", "OpenVLA")
     }
     assert trials == 170
     assert means == {"RT-1-X": 18.5, "Octo": 20.0, "RT-2-X": 50.6, "OpenVLA": 70.6}
@@ -54,6 +54,20 @@ def test_the_table_has_the_papers_rows_and_pools_the_prompts_of_a_pair(mirrored)
     assert rows["17 tasks"][0].endswith("40/60")
     assert rows["17 tasks"][-1] == "120/170"
     assert any("another world" in sentence for sentence in table.caption)
+
+
+def test_a_suite_of_groups_has_a_row_for_each_of_them():
+    names = {"s/t0": "flip_pot_upright_id", "s/t1": "cover_object_id", "s/t2": "cover_object_id"}
+    board = board_of(records_of(tasks=["t0", "t1", "t2"], letters="sf", suite="franka"), suite="franka")
+    mirrored = {task.replace("s/", "franka/"): name for task, name in names.items()}
+    table = published_table(board, mirrored, 0.95)
+    assert table is not None
+    assert table.header[0] == "group"
+    assert [(row[0], row[1], row[2].split()[-1]) for row in table.rows] == [
+        ("narrow id", "Flip Pot Upright (ID)", "1/2"),
+        ("diverse id", "Cover <object> with Towel (ID)", "2/4"),
+        ("narrow id", "1 task", "1/2"), ("diverse id", "1 task", "2/4"), ("all", "2 tasks", "3/6"),
+    ]  # fmt: skip
 
 
 def test_ours_and_the_papers_numbers_are_marked_apart_in_the_csv(mirrored):

@@ -69,6 +69,7 @@ def prompts(task: Task, siblings: Iterable[Task]) -> dict[str, list[Row]]:
         if _scene(theirs) == _scene(problem)
         and other.success_open_gripper == task.success_open_gripper
         and set(theirs.goal) != set(problem.goal)
+        and _names_its_goal(other, theirs)
     ]
     swapped: list[Row] = [
         {
@@ -225,6 +226,16 @@ def _mistype(instruction: str, errors: int, variant: int) -> str:
 def _ranked(task: Task, rows: Sequence[Row]) -> list[Row]:
     unique = list({str(row["goal"]): row for row in reversed(rows)}.values())[::-1]
     return [{"task": task.id, "level": n, **row} for n, row in enumerate(unique[:LEVELS], start=1)]
+
+
+def _names_its_goal(task: Task, problem: Problem) -> bool:
+    """Whether an instruction names what its goal handles; some tasks say something else on purpose."""
+    words = lexicon()
+    named = [words.nouns[noun] for noun in words.nouns_in(task.instruction)]
+    handled = {literal.args[0] for literal in problem.goal} & problem.objects.keys()
+    return all(
+        any(problem.objects[name] in (*noun.categories, *noun.also) for noun in named) for name in handled
+    )
 
 
 def _difference(one: str, other: str) -> tuple[int, str]:

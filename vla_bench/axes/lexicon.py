@@ -93,7 +93,7 @@ def _phrases(lexicon: Lexicon) -> tuple[Mapping[str, str], re.Pattern[str]]:
     found = {
         phrase.lower(): name
         for name, noun in lexicon.nouns.items()
-        for phrase in (name, *(getattr(noun, key) for key in PHRASES))
+        for phrase in (name, f"{noun.attribute} {name}", *(getattr(noun, key) for key in PHRASES))
     }
     longest_first = sorted(found, key=len, reverse=True)
     return found, re.compile(r"\b(?:" + "|".join(map(re.escape, longest_first)) + r")\b")

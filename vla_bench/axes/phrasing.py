@@ -41,10 +41,10 @@ ASIDES = (
 )
 
 _DESTINATION = re.compile(
-    r"^(?P<object>it|them|.+?)(?: (?P<place>(?:into|onto|inside|in|on|to|under|out of|upright)\b.*))?$"
+    r"^(?P<object>it|them|.+?)(?: (?P<place>(?:into|onto|inside|in|on|to|under|near|out of|upright)\b.*))?$"
 )
 # verbs that bring a thing somewhere; after the others, a place says which thing is meant
-_MOVING = frozenset(("put", "place", "push", "stack", "take", "move", "flip"))
+_MOVING = frozenset(("put", "place", "push", "stack", "take", "move", "flip", "pour"))
 
 
 def clauses(instruction: str, verbs: Iterable[str]) -> list[tuple[str, str, str]]:

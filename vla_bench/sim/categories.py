@@ -68,6 +68,7 @@ _ARTICULATIONS = {
     "wooden_cabinet": _opens_below((-0.16, -0.14), (0.0, 0.005)),
     "white_cabinet": _opens_below((-0.16, -0.14), (0.0, 0.005)),
     "microwave": _opens_below((-2.094, -1.3), (-0.005, 0.0)),
+    "drawers": _opens_above((0.09, 0.13), (0.0, 0.005)),
     "short_cabinet": _opens_above((0.10, 0.16), (-0.005, 0.0)),
     "short_fridge": _opens_above((2.0, 2.7), (-0.005, 0.0)),
     "flat_stove": Articulation(

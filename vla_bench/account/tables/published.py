@@ -29,14 +29,17 @@ from vla_bench.account.tables.table import (
     marks_said,
     shown_columns,
 )
-from vla_bench.types import Arm
+from vla_bench.types import TASK_AXES, Arm
 
 _FILE = Path(__file__).parents[1] / "data" / "published.csv"
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedTask:
-    """A task of the paper: successes of `n` trials by policy; half a success is possible."""
+    """A task of the paper: successes of `n` trials by policy; half a success is possible.
+
+    `axis` is that of its suite, or else the group that the paper tells apart, such as `narrow ood`.
+    """
 
     suite: str
     name: str
@@ -85,7 +88,11 @@ def published_table(board: Board, mirrored: Mapping[str, str], confidence: float
     rows = _rows(board, mirrored)
     if not rows:
         return None
-    rows.append(_all(rows))
+    groups = {row.axis: [other for other in rows if other.axis == row.axis] for row in rows}
+    column = "axis" if groups.keys() <= set(TASK_AXES) else "group"
+    if column == "group":
+        rows += [_all(own, group) for group, own in groups.items()]
+    rows.append(_all([row for own in groups.values() for row in own], "all"))
     arms = [*board.arms, *([REFERENCE] if any(row.tallies[REFERENCE].n for row in rows) else [])]
     shown, policies = shown_columns(arms), list(rows[0].successes)
     labels = [arm_label(arm, shown) for arm in arms]
@@ -104,7 +111,7 @@ def published_table(board: Board, mirrored: Mapping[str, str], confidence: float
     return Table(
         name=f"published_{board.suite}", title=f"The paper's tasks, mirrored in {board.suite}",
         caption=tuple(filter(None, sentences)),
-        header=("axis", "task", *labels, *(f"{policy} (real)" for policy in policies)),
+        header=(column, "task", *labels, *(f"{policy} (real)" for policy in policies)),
         rows=tuple(
             (
                 row.axis, row.title, *(cell_text(row.tallies[arm], confidence) for arm in arms),
@@ -114,7 +121,7 @@ def published_table(board: Board, mirrored: Mapping[str, str], confidence: float
         ),
         text_columns=2, bold=frozenset(),
         numbers_header=(
-            "axis", "task", "world", "policy", *list(ARM_COLUMNS)[1:],
+            column, "task", "world", "policy", *list(ARM_COLUMNS)[1:],
             "successes", "n", "rate", "low", "high",
         ),
         numbers=tuple(numbers for row in rows for numbers in _numbers(row, arms, confidence)),
@@ -138,14 +145,14 @@ def _rows(board: Board, mirrored: Mapping[str, str]) -> list[_Row]:
     ]
 
 
-def _all(rows: Sequence[_Row]) -> _Row:
-    """All rows together; of the reference only where every row has it."""
+def _all(rows: Sequence[_Row], label: str) -> _Row:
+    """Some rows together; of the reference only where every row has it."""
     tallies = {arm: added(row.tallies[arm] for row in rows) for arm in rows[0].tallies}
     if not all(row.tallies[REFERENCE].n for row in rows):
         tallies[REFERENCE] = Tally()
     successes = {policy: sum(row.successes[policy] for row in rows) for policy in rows[0].successes}
     return _Row(
-        "all", f"{len(rows)} task{'s' * (len(rows) != 1)}", tallies, sum(row.n for row in rows), successes
+        label, f"{len(rows)} task{'s' * (len(rows) != 1)}", tallies, sum(row.n for row in rows), successes
     )
 
 
