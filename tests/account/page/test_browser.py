@@ -110,6 +110,18 @@ def rows_of(page):
     return [tuple(row) for row in page.locator("table.rows tbody tr").evaluate_all(read)]
 
 
+def test_on_paper_there_are_no_controls_and_no_dark_ground_and_every_column_is_within_the_page(opened, index):
+    page = opened(index, color_scheme="dark", viewport={"width": 718, "height": 1000})  # A4 with margins
+    page.emulate_media(media="print")
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == "rgb(255, 255, 255)"
+    controls = page.locator("input, select, .contents, .controls, .filter, .pager, .files")
+    assert controls.count() > 5
+    assert not any(control.is_visible() for control in controls.all())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    assert page.evaluate("getComputedStyle(document.querySelector('thead')).display") == "table-header-group"
+
+
 def test_episodes_open_with_failures_first_and_arms_side_by_side(opened, index):
     page = opened(index)
     assert {row[1] for row in rows_of(page)[:4]} == {"s/t0"}, "its second arm failed"

@@ -153,7 +153,7 @@ def few_tasks_said() -> str:
     """What the mark of a model's effect means, for the caption."""
     return (
         f"{FEW_TASKS}: fewer than {TASKS_OF_A_LEVEL} tasks have one of the levels, and p errs more often "
-        "than it says: at 5 %, in simulations, 7 % with four tasks, 10 with three, 14 with two."
+        "than it says: at 5 %, in simulations, up to 7 % with four tasks, 10 with three, 14 with two."
     )
 
 
