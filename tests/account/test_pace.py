@@ -19,7 +19,7 @@ def late(index, status="success", **fields):
     )  # fmt: skip
     values = {
         "pacing": "realtime", "latency": "constant:500ms", "simulated_s": 2.0, "inferences": inferences,
-        "jerk_m_s3": 1.0 + index,
+        "jerk_m_s3": 1.0 + index, "steps": 2,
     }  # fmt: skip
     return make_record(status, index=index, **{**values, **fields})
 
@@ -32,7 +32,8 @@ def paced(records, period_s: float | None = 0.2):
 
 def test_staleness_age_and_lateness_are_those_of_the_clock():
     made = paced([late(0), late(1, "failure")])
-    assert made.stale_share == pytest.approx(0.8 / 2)
+    # before the first answer .5 s, before the second .3, and after its action, which is fresh for .2 s, .8
+    assert made.stale_share == pytest.approx(1.6 / 2)
     assert (made.age_p50_ms, made.age_p95_ms, made.delay_p95_ms) == (500.0, 500.0, 500.0)
     assert (made.late_share, made.success_s, made.score) == (1.0, 2.0, 0.5)
     assert made.jerk_m_s3 == 1.5
@@ -45,8 +46,20 @@ def test_a_robot_that_never_had_an_answer_was_stale_all_the_time():
     assert (made.age_p50_ms, made.late_share, made.success_s) == (None, None, None)
 
 
-def test_without_a_period_nothing_is_late():
-    assert paced([late(0)], None).late_share is None
+@pytest.mark.parametrize(("steps", "stale_s"), [(5, 1.6), (9, 0.8), (13, 0.7)])
+def test_all_actions_of_the_last_chunk_are_fresh(steps, stale_s):
+    # two chunks at .5 and 1.5 s; of the first 4 actions were executed, of the second those that are left
+    chunks = Inferences(
+        delay_ms=(500.0, 200.0), observed_ms=(0.0, 1300.0), observation_age_ms=(500.0, 200.0),
+        staleness_ms=(500.0, 200.0),
+    )  # fmt: skip
+    made = late(0, inferences=chunks, steps=steps, simulated_s=2.6)
+    assert paced([made]).stale_share == pytest.approx(stale_s / 2.6)
+
+
+def test_without_a_period_nothing_is_late_and_nothing_stale_is_known():
+    made = paced([late(0)], None)
+    assert (made.late_share, made.stale_share) == (None, None)
 
 
 def test_the_table_is_made_where_a_pacing_does_not_wait(tmp_path):
@@ -56,5 +69,5 @@ def test_the_table_is_made_where_a_pacing_does_not_wait(tmp_path):
     (table,) = pace.tables(count(run))
     rows = [dict(zip(table.numbers_header, row, strict=True)) for row in table.numbers]
     assert [(row["pacing"], row["stale_share"], row["late_share"]) for row in rows] == [
-        ("blocking", 0.0, None), ("realtime", 0.4, 1.0)
+        ("blocking", 0.0, None), ("realtime", 0.8, 1.0)
     ]  # fmt: skip

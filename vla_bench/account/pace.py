@@ -21,8 +21,7 @@ class Pace:
         score: Mean partial credit.
         success_s: Median simulated time of its successes.
         delay_p50_ms, delay_p95_ms: What inferences took on the virtual clock.
-        stale_share: Share of the simulated time in which the robot had no fresh action, as far as the last
-            inference that arrived; all of it where none did.
+        stale_share: Share of the simulated time in which the robot had no fresh action, to its end.
         age_p50_ms, age_p95_ms: Age of the observation when the first action that answers it was applied.
         late_share: Share of the inferences that took longer than a policy period.
         jerk_m_s3: Median over episodes of the mean norm of the jerk.
@@ -52,7 +51,7 @@ def pace_of(cell: Cell, own: Outcomes, period_s: float | None) -> Pace:
         success_s=_median([record.simulated_s for record in records if record.status == "success"]),
         delay_p50_ms=_percentile(delays, 50),
         delay_p95_ms=_percentile(delays, 95),
-        stale_share=_stale_share(records),
+        stale_share=_stale_share(records, period_s),
         age_p50_ms=_percentile(ages, 50),
         age_p95_ms=_percentile(ages, 95),
         late_share=late,
@@ -60,17 +59,28 @@ def pace_of(cell: Cell, own: Outcomes, period_s: float | None) -> Pace:
     )
 
 
-def _stale_share(records: Sequence[Record]) -> float | None:
+def _stale_share(records: Sequence[Record], period_s: float | None) -> float | None:
     simulated_s = sum(record.simulated_s for record in records)
-    if not simulated_s:
+    if not simulated_s or not period_s:
         return None
-    stale_s = sum(
-        sum(record.inferences.staleness_ms) / 1000
-        if record.inferences.staleness_ms
-        else record.simulated_s * (record.steps == 0)
-        for record in records
-    )
-    return stale_s / simulated_s
+    return sum(_stale_s(record, period_s) for record in records) / simulated_s
+
+
+def _stale_s(record: Record, period_s: float) -> float:
+    """How long the robot had no fresh action: before each answer, as recorded, and after the last actions.
+
+    A fresh action is one for a policy period, or until the next begins. How many of the last answer's were
+    executed is what is left of the steps once those before it, told by how long they lasted, are counted.
+    """
+    calls = record.inferences
+    if not calls.staleness_ms:
+        return record.simulated_s * (record.steps == 0)  # no answer, or a world that waits and was not timed
+    stale_s = np.asarray(calls.staleness_ms) / 1000
+    applied_s = (np.asarray(calls.observed_ms) + np.asarray(calls.observation_age_ms)) / 1000
+    lasted_s = np.diff(applied_s) - stale_s[1:]
+    executed = record.steps - int(np.ceil(lasted_s / period_s - 1e-6).sum())
+    after_s = record.simulated_s - applied_s[-1] - executed * period_s
+    return float(min(record.simulated_s, stale_s.sum() + max(0.0, after_s)))
 
 
 def _percentile(values: Array, q: float) -> float | None:

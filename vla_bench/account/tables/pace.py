@@ -59,8 +59,8 @@ def tables(counted: Counted) -> Iterator[Table]:
         ERRORS,
         "To success: median simulated time of the successes. Policy Hz: 1 / median of what one inference "
         "computed. Fresh Hz: fresh commands per second of task time. Delay: of an inference on the virtual "
-        "clock. Stale: share of the simulated time without a fresh action, until the last inference that "
-        "arrived. Age: of the observation when its first action was applied. Late: inferences that took "
+        "clock. Stale: share of the simulated time without a fresh action; each is one for a policy period. "
+        "Age: of the observation when its first action was applied. Late: inferences that took "
         "longer than a policy period. Jerk: median over episodes of the mean norm at the finger tips.",
         marks_said() if any(made.cell.errors for made in found) else "",
     )
