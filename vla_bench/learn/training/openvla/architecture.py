@@ -17,6 +17,7 @@ class OpenVlaArchitecture(Architecture):
         prompt: Template of the question, whose words the tokenizer knows.
         dino, siglip: Keyword arguments of timm that differ from the towers of openvla-7b.
         llama: Keys of transformers' LlamaConfig that differ from Llama 2 7B's; the vocabulary is its own.
+        chunk: Number of actions that it gives at once; tokens that are spoken one after the other give one.
     """
 
     image_px: int = Field(gt=0)
@@ -24,3 +25,4 @@ class OpenVlaArchitecture(Architecture):
     dino: dict[str, Any]
     siglip: dict[str, Any]
     llama: dict[str, Any]
+    chunk: int = Field(default=1, gt=0)

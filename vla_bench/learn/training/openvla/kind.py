@@ -58,8 +58,8 @@ class OpenVlaKind:
         return conventions.unnorm_key[0] if conventions.unnorm_key else ONLY
 
     def chunk(self, architecture: OpenVlaArchitecture) -> int:
-        """A new model speaks one action at a time."""
-        return 1
+        """Number of actions that a new model gives at once."""
+        return architecture.chunk
 
     def create(self, architecture: OpenVlaArchitecture, origin: Origin[Conventions], seed: int) -> None:
         """Write a new model with initial weights."""
