@@ -10,6 +10,7 @@ import torch
 
 from support.demonstrations import write_dataset
 from vla_bench.learn.training.config import Limits, TrainingConfig
+from vla_bench.learn.training.kind import kind_of
 from vla_bench.learn.training.loop import Ended, Watchers, train
 from vla_bench.learn.training.openvla import KIND
 from vla_bench.learn.training.openvla.architecture import OpenVlaArchitecture
@@ -17,6 +18,7 @@ from vla_bench.learn.training.session import Goal, Session, open_session
 from vla_bench.policy.openvla.conventions import Conventions
 
 CPU = torch.device("cpu")
+FAMILIES = ("octo", "diffusion")
 # models this small lose more by sharing the work than they gain
 torch.set_num_threads(1)
 OPTIONS = {
@@ -34,6 +36,49 @@ TABLE = {
     "options": OPTIONS, "training": {"batch": 4, "learning_rate": 3e-3},
 }  # fmt: skip
 TINY = OpenVlaArchitecture(name="tiny", **TABLE)
+
+
+# further families, as tables of files: 60,000 and 90,000 parameters, pictures as the data have them
+OCTO_TABLE = {
+    "title": "tiny", "family": "octo", "image_px": 32, "window": 2, "chunk": 3, "width": 32, "depth": 2,
+    "heads": 2, "hidden": 64, "stem": [32, 32, 32, 32],
+    "text": {"width": 16, "heads": 2, "hidden": 32, "depth": 1, "length": 16},
+    "head": {"hidden": 64, "blocks": 1, "steps": 8},
+    "options": {
+        "cameras": {"primary": {"camera": "agentview", "crop_area": 0.9}}, "mirrored": False,
+        "unnorm_key": "mine", "normalisation": "normal", "units": "controller", "gripper": "one_opens",
+        "control_hz": 1, "state": False,
+    },
+    "training": {"batch": 4, "learning_rate": 3e-3},
+}  # fmt: skip
+DIFFUSION_TABLE = {
+    "title": "tiny", "family": "diffusion",
+    "design": {
+        "inputs": [
+            {"kind": "camera", "key": "seen", "size": [32, 48], "crop": [28, 42]},
+            {"key": "state", "size": 8},
+        ],
+        "vision": {"width": 16, "keypoints": 4, "features": 8},
+        "language": {"encoder": "bytes", "size": 16, "heads": 2, "hidden": 32, "depth": 1, "length": 16},
+        "network": {"step_size": 16, "widths": [16, 32], "kernel": 3}, "action_size": 7, "horizon": 4,
+        "executed": 2, "diffusion": {"sampler": "ddim", "trained": 20, "steps": 5},
+    },
+    "options": {
+        "format": "vla_bench", "cameras": {"seen": "agentview"}, "mirrored": False, "actions": "delta_pose",
+        "proprio": {"state": ["robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos"]},
+        "rotation_vectors": ["robot0_eef_quat"], "gripper": "closes", "control_hz": 1,
+    },
+    "training": {"batch": 4, "learning_rate": 3e-3},
+}  # fmt: skip
+TABLES = {"openvla": TABLE, "octo": OCTO_TABLE, "diffusion": DIFFUSION_TABLE}
+
+
+def goal_of(family: str, **options: Any) -> Goal:
+    """A new tiny model of a family."""
+    kind = kind_of(family)
+    architecture = kind.architecture.model_validate({"name": "tiny", **TABLES[family]})
+    conventions = kind.conventions.model_validate({**architecture.options, **options})
+    return Goal("tiny", kind, conventions, kind.chunk(architecture), architecture=architecture)
 
 
 def config(**changes: Any) -> TrainingConfig:

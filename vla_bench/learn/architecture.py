@@ -12,7 +12,7 @@ from vla_bench.errors import DataError, UnknownNameError
 
 _FOLDER = Path(__file__).parent / "architectures"
 # a family's training is the subpackage `training.<family>`
-FAMILIES = ("openvla",)
+FAMILIES = ("openvla", "octo", "diffusion")
 
 
 class Architecture(FileModel):

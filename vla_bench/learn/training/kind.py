@@ -180,20 +180,32 @@ class Learner(Protocol):
 
 
 class Kind(Protocol):
-    """A family of policies.
+    """A family of policies."""
 
-    Attributes:
-        family, adapter: Of the card.
-        conventions: What the options of the card are.
-        architecture: What files of new models are.
-        places: Options that say where something is and how it is computed, not how it sees and acts.
-    """
+    @property
+    def family(self) -> str:
+        """Of the card."""
+        ...
 
-    family: str
-    adapter: str
-    conventions: type[FileModel]
-    architecture: type[Architecture]
-    places: Collection[str]
+    @property
+    def adapter(self) -> str:
+        """Of the card."""
+        ...
+
+    @property
+    def conventions(self) -> type[FileModel]:
+        """What the options of the card are."""
+        ...
+
+    @property
+    def architecture(self) -> type[Architecture]:
+        """What files of new models are."""
+        ...
+
+    @property
+    def places(self) -> Collection[str]:
+        """Options that say where something is and how it is computed, not how it sees and acts."""
+        ...
 
     def read(self, card: Card) -> Any:
         """Read the options of a card; raises as the family's own `read_conventions`."""

@@ -22,7 +22,7 @@ from vla_bench.policy.diffusion.conventions import Conventions, agreed, read_con
 from vla_bench.policy.diffusion.design import Design
 from vla_bench.policy.diffusion.language import DistilBert
 from vla_bench.policy.diffusion.lerobot import read_lerobot
-from vla_bench.policy.diffusion.model import NOT_QUANTISED, DiffusionNet
+from vla_bench.policy.diffusion.model import DiffusionNet
 from vla_bench.policy.diffusion.native import read_native
 from vla_bench.policy.diffusion.official import read_official
 from vla_bench.policy.diffusion.parts import History, Parts
@@ -145,7 +145,7 @@ def build(card: Card, precision: str) -> DiffusionPolicy:
     design = agreed(card, conventions, trained)
     encode = _text_encoder(card, conventions, design)
     net = DiffusionNet.on_meta(design)
-    load(net, trained.weights, numbers, device=device, source=trained.source, skip=NOT_QUANTISED)
+    load(net, trained.weights, numbers, device=device, source=trained.source, skip=net.not_quantised)
     modules = {"": net, **({} if encode is None else {"text_encoder": encode})}
     if encode is not None:
         quantise(encode.to(numbers.dtype), numbers, device=device)

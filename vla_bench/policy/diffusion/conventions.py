@@ -116,6 +116,12 @@ _CLOSES: Mapping[Gripper, Callable[[Array], Array]] = {
     "unit_closes": lambda gripper: 2.0 * gripper - 1.0,
 }
 
+_FROM_CLOSES: Mapping[Gripper, Callable[[Array], Array]] = {
+    "closes": lambda closes: closes,
+    "unit_opens": lambda closes: (1.0 - closes) / 2.0,
+    "unit_closes": lambda closes: (1.0 + closes) / 2.0,
+}
+
 
 def to_commands(actions: Array, conventions: Conventions) -> Array:
     """(T, A) actions of the checkpoint → (T, 7 × arms) in the convention that the policy declares."""
@@ -123,6 +129,13 @@ def to_commands(actions: Array, conventions: Conventions) -> Array:
     each = np.array(actions, dtype=np.float64).reshape(-1, form.size)
     each[:, -1] = np.clip(_CLOSES[conventions.gripper](each[:, -1]), -1.0, 1.0)
     return form.read(each).reshape(len(actions), -1)
+
+
+def from_commands(commands: Array, conventions: Conventions) -> Array:
+    """(T, 7) commands as in `ActionChunk` → (T, 7) `delta_pose` actions of the checkpoint."""
+    actions = np.array(commands, dtype=np.float64)
+    actions[:, -1] = _FROM_CLOSES[conventions.gripper](actions[:, -1])
+    return actions
 
 
 def vector(observation: Observation, names: Sequence[str], rotation_vectors: Collection[str] = ()) -> Array:

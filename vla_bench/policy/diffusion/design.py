@@ -14,8 +14,8 @@ from vla_bench.config import FileModel
 
 Size = tuple[PositiveInt, PositiveInt]
 
-# channels of the last feature map
-CHANNELS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048}
+# channels of the last feature map for each of the first one
+_WIDENING = {"resnet18": 8, "resnet34": 8, "resnet50": 32}
 Backbone = Literal["resnet18", "resnet34", "resnet50"]
 
 
@@ -61,6 +61,7 @@ class Vision(FileModel):
 
     Attributes:
         backbone: Which residual network.
+        width: Channels of its first feature map; 64 is the published networks'.
         norm: `group`: channels in groups of 16. `batch`: with the statistics of training.
         shared: One network for all cameras.
         imagenet: Pictures are shifted and scaled once more by ImageNet's statistics.
@@ -71,6 +72,7 @@ class Vision(FileModel):
     """
 
     backbone: Backbone = "resnet18"
+    width: int = Field(default=64, gt=0, multiple_of=16)
     norm: Literal["group", "batch"] = "group"
     shared: bool = False
     imagenet: bool = False
@@ -78,12 +80,17 @@ class Vision(FileModel):
     keypoints: PositiveInt = 32
     features: PositiveInt | None = 64
 
+    @property
+    def channels(self) -> int:
+        """Of the last feature map."""
+        return _WIDENING[self.backbone] * self.width
+
     def pooled(self, seen: Size) -> int:
         """Numbers that pooling gives for a picture of `seen`."""
         if self.pool == "keypoints":
             return 2 * self.keypoints
         places = ceil(seen[0] / 32) * ceil(seen[1] / 32) if self.pool == "flat" else 1
-        return CHANNELS[self.backbone] * places
+        return self.channels * places
 
     def size(self, seen: Size) -> int:
         """Features of a picture of `seen`."""
@@ -94,15 +101,29 @@ class Language(FileModel):
     """How the instruction becomes numbers.
 
     Attributes:
-        encoder: `words`: vectors of words and of neighbouring words, learnt with the policy. `distilbert`:
-            the sum of the last hidden states of a frozen DistilBERT, as in OpenVLA's comparison.
+        encoder: `words`: vectors of words and of neighbouring words, learnt with the policy. `bytes`: the
+            mean state of a small T5 encoder that reads the text byte by byte, learnt with the policy.
+            `distilbert`: the sum of the last hidden states of a frozen DistilBERT, as in OpenVLA's
+            comparison.
         size: How many numbers.
         buckets: How many vectors `words` has.
+        depth, heads, hidden: Blocks, attention heads and features inside an MLP of `bytes`.
+        length: Bytes that a text is cut to, for `bytes`.
     """
 
-    encoder: Literal["words", "distilbert"]
+    encoder: Literal["words", "bytes", "distilbert"]
     size: PositiveInt
     buckets: PositiveInt = 4096
+    depth: PositiveInt = 2
+    heads: PositiveInt = 4
+    hidden: PositiveInt = 256
+    length: PositiveInt = 64
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Language:
+        if self.encoder == "bytes" and self.size % self.heads:
+            raise ValueError(f"a size of {self.size} is not divisible into {self.heads} heads")
+        return self
 
 
 class Network(FileModel):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from vla_bench.policy.diffusion.design import CHANNELS, CameraInput, Design, Size, Vision
+from vla_bench.policy.diffusion.design import CameraInput, Design, Size, Vision
 from vla_bench.policy.diffusion.resnet import ResNet
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -36,7 +36,7 @@ class PictureEncoder(nn.Module):
         self._pool = vision.pool
         self.backbone = ResNet(vision)
         if vision.pool == "keypoints":
-            self.pool = nn.Conv2d(CHANNELS[vision.backbone], vision.keypoints, 1)
+            self.pool = nn.Conv2d(vision.channels, vision.keypoints, 1)
         if vision.features is not None:
             self.out = nn.Linear(vision.pooled(seen), vision.features)
 

@@ -1,4 +1,4 @@
-"""Instructions as numbers: learnt vectors of words, or a frozen DistilBERT."""
+"""Instructions as numbers: learnt vectors of words, a small T5 that is learnt too, or a frozen DistilBERT."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from vla_bench.errors import ConventionError, DataError, MissingDataError
+from vla_bench.policy.diffusion.design import Language
+from vla_bench.policy.spelling import PAD, VOCABULARY, byte_tokenizer
+from vla_bench.policy.t5 import TextSizes, text_encoder
 from vla_bench.policy.tensors import read_json
 
 
@@ -43,6 +46,38 @@ class Words(nn.Module):
         words = re.findall(r"\w+", text.lower())
         pairs = [f"{a} {b}" for a, b in pairwise(words)]
         return [zlib.crc32(each.encode()) % self.table.num_embeddings for each in [*words, *pairs]]
+
+
+class Bytes(nn.Module):
+    """The mean state of a small T5 encoder over the bytes of a text.
+
+    Texts have no list of words, and one that training never saw is spelled in letters that it did see.
+
+    Args:
+        language: Its sizes.
+    """
+
+    def __init__(self, language: Language) -> None:
+        super().__init__()
+        size, heads = language.size, language.heads
+        self.encoder = text_encoder(
+            TextSizes(VOCABULARY, size, heads, size // heads, 32, language.hidden, language.depth)
+        )
+        self._tokenizer = byte_tokenizer()
+        self._tokenizer.enable_truncation(language.length)
+        # to one length: what a text becomes does not depend on the other texts
+        self._tokenizer.enable_padding(length=language.length, pad_id=PAD, pad_token="<pad>")
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        """B texts → (B, size); one that comes several times is encoded once."""
+        once = list(dict.fromkeys(texts))
+        encoded = self._tokenizer.encode_batch(once)
+        device = self.encoder.embed_tokens.weight.device
+        ids = torch.tensor([each.ids for each in encoded], device=device).reshape(len(once), -1)
+        mask = torch.tensor([each.attention_mask for each in encoded], device=device).reshape(ids.shape)
+        states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        means = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return means[torch.tensor([once.index(text) for text in texts], device=device)]
 
 
 class DistilBert(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vla_bench.policy.diffusion.design import Design
 from vla_bench.policy.diffusion.encoder import ObservationEncoder
-from vla_bench.policy.diffusion.language import Words
+from vla_bench.policy.diffusion.language import Bytes, Words
 from vla_bench.policy.diffusion.schedule import Schedule
 from vla_bench.policy.diffusion.unet import UNet
 
@@ -35,12 +35,19 @@ class DiffusionNet(nn.Module):
         language = design.language
         if language is not None and language.encoder == "words":
             self.language = Words(language.buckets, language.size)
+        elif language is not None and language.encoder == "bytes":
+            self.language = Bytes(language)
 
     @classmethod
     def on_meta(cls, design: Design) -> DiffusionNet:
         """Return the network with names and shapes, but without memory for its weights."""
         with torch.device("meta"):
             return cls(design).eval()
+
+    @property
+    def not_quantised(self) -> tuple[str, ...]:
+        """Names of the parts that stay at any precision."""
+        return (*NOT_QUANTISED, "language") if hasattr(self, "language") else NOT_QUANTISED
 
     @property
     def dtype(self) -> torch.dtype:

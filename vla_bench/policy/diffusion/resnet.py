@@ -82,10 +82,11 @@ class ResNet(nn.Module):
         super().__init__()
         norm = norm_of(vision)
         block, depths = DEPTHS[vision.backbone]
-        self.conv1, self.bn1 = _conv(3, 64, 7, 2), norm(64)
-        inputs, layers = 64, []
+        first = vision.width
+        self.conv1, self.bn1 = _conv(3, first, 7, 2), norm(first)
+        inputs, layers = first, []
         for level, depth in enumerate(depths):
-            width, blocks = 64 * 2**level, []
+            width, blocks = first * 2**level, []
             for i in range(depth):
                 blocks.append(block(inputs, width, 2 if level and i == 0 else 1, norm))
                 inputs = width * block.widening

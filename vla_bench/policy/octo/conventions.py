@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from vla_bench.config import FileModel, parse
 from vla_bench.errors import ConventionError
-from vla_bench.policy.arm import from_metres
+from vla_bench.policy.arm import from_metres, to_metres
 from vla_bench.policy.cards import Card
 from vla_bench.policy.octo.scaling import Normalisation
 from vla_bench.types import Array
@@ -112,3 +112,11 @@ def to_commands(actions: Array, conventions: Conventions) -> Array:
     closes = 2.0 * commands[:, 6] - 1.0
     commands[:, 6] = -closes if conventions.gripper == "one_opens" else closes
     return np.clip(commands, -1.0, 1.0)
+
+
+def from_commands(commands: Array, conventions: Conventions) -> Array:
+    """(T, 7) commands as in `ActionChunk` → (T, 7) actions in the checkpoint's convention."""
+    actions = to_metres(commands) if conventions.units == "metres" else np.array(commands, dtype=np.float64)
+    closes = (actions[:, 6] + 1.0) / 2.0
+    actions[:, 6] = 1.0 - closes if conventions.gripper == "one_opens" else closes
+    return actions

@@ -42,6 +42,8 @@ class SmallStem(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """(N, H, W, channels) uint8 → (N, tokens, num_features), row by row."""
         x = self._normalised(pictures).permute(0, 3, 1, 2).to(self.embedding.weight.dtype)
+        if x.device.type == "cpu":
+            x = x.contiguous()  # with the channels last, a group norm takes six times as long there
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = norm(convolution(x)).relu()
         return self.embedding(x).flatten(2).transpose(1, 2)

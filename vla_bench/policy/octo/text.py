@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import T5Config, T5EncoderModel
-from transformers.models.t5.modeling_t5 import T5Stack
 
 from vla_bench.errors import DataError, MissingDataError
+from vla_bench.policy.spelling import END, PAD
+from vla_bench.policy.t5 import TextSizes, text_encoder
 from vla_bench.policy.tensors import Stored
 
+__all__ = ["FILE", "TextSizes", "TextTokenizer", "text_encoder", "text_sizes"]
+
 FILE = "tokenizer.json"
-PAD, END = 0, 1
-# T5's own, where the official checkpoints' text encoder has its default
-MAX_DISTANCE = 128
 MAX_BLOCKS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class TextSizes:
-    """Sizes of T5's encoder; `config.json` only has its name.
-
-    Attributes:
-        vocabulary: Rows of the embedding.
-        width: Features of a token.
-        heads, head_width, buckets: Of attention and its relative positions.
-        hidden: Features inside a block's MLP.
-        depth: Number of blocks.
-    """
-
-    vocabulary: int
-    width: int
-    heads: int
-    head_width: int
-    buckets: int
-    hidden: int
-    depth: int
 
 
 def text_sizes(stored: Stored, source: Path) -> TextSizes:
@@ -66,17 +43,6 @@ def text_sizes(stored: Stored, source: Path) -> TextSizes:
     if len(blocks) > MAX_BLOCKS:
         raise DataError(source, f"T5 with {len(blocks)} blocks; the largest has 24")
     return TextSizes(vocabulary, width, heads, inner // heads, buckets, hidden, len(blocks))
-
-
-def text_encoder(sizes: TextSizes) -> T5Stack:
-    """Return T5's encoder without weights."""
-    config = T5Config(
-        vocab_size=sizes.vocabulary, d_model=sizes.width, d_kv=sizes.head_width, d_ff=sizes.hidden,
-        num_layers=sizes.depth, num_heads=sizes.heads, relative_attention_num_buckets=sizes.buckets,
-        relative_attention_max_distance=MAX_DISTANCE, feed_forward_proj="relu", layer_norm_epsilon=1e-6,
-        dropout_rate=0.0,
-    )  # fmt: skip
-    return T5EncoderModel(config).encoder
 
 
 class TextTokenizer:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vla_bench.learn.training.config import TrainingConfig
 from vla_bench.learn.training.kind import Outcome
 from vla_bench.learn.training.openvla.batch import Batch
+from vla_bench.learn.training.passes import computing
 from vla_bench.policy.openvla.decoding import sequences
 from vla_bench.policy.openvla.model import left_pad, positions
 from vla_bench.policy.openvla.parts import Inputs, Parts
@@ -33,8 +31,7 @@ def measure(parts: Parts, modules: Mapping[str, nn.Module], config: TrainingConf
         config: How it is trained.
         batch: Samples.
     """
-    device, bf16 = parts.model.device, config.precision == "bf16"
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16), _attention(device, bf16=bf16):
+    with computing(parts.model.device, config.precision):
         inputs = _inputs(parts, batch)
         if "action_head" in modules:
             states, outcome = _regressed(parts, modules["action_head"], inputs, batch)
@@ -67,11 +64,6 @@ def _states(parts: Parts, inputs: Inputs, targets: Tensor) -> Tensor:
         use_cache=False,
     ).last_hidden_state
     return states[:, -targets.shape[1] :]
-
-
-def _attention(device: torch.device, *, bf16: bool) -> AbstractContextManager[Any]:
-    """On the CPU in bfloat16, fused attention is slower than unfused: its way back took 2/5 of a step."""
-    return sdpa_kernel(SDPBackend.MATH) if bf16 and device.type == "cpu" else nullcontext()
 
 
 def _inputs(parts: Parts, batch: Batch) -> Inputs:
