@@ -39,6 +39,16 @@ def draw_curves(made, folder, confidence):
     return [path for path in written if path.suffix != ".csv"]
 
 
+def test_labels_say_what_tells_arms_apart_and_nothing_else():
+    def labels(*arms):
+        return [looks(arms)[arm].label for arm in arms]
+
+    late = [Arm("p", "bf16", "realtime", latency) for latency in ("zero", "constant:100ms")]
+    assert labels(*late) == ["zero", "constant:100ms"]
+    assert labels(Arm("p", "bf16"), Arm("q", "bf16")) == ["p", "q"]
+    assert labels(Arm("p", "bf16")) == ["p"]
+
+
 def test_every_factor_axis_has_a_figure(tmp_path):
     files = draw_curves(curves_of(["visual.fog", "visual.blur", "motion.relocation"]), tmp_path, 0.95)
     assert [path.name for path in files] == [

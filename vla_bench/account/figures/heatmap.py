@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,15 @@ import numpy as np
 
 from vla_bench.account.boards import Board, Tally, added, axis_of
 from vla_bench.account.counted import Counted
-from vla_bench.account.figures.figure import COLUMN_WIDTH_IN, WIDTH_IN, Figure, Look, looks, new_drawing
+from vla_bench.account.figures.figure import (
+    CHARACTER_IN,
+    COLUMN_WIDTH_IN,
+    WIDTH_IN,
+    Figure,
+    Look,
+    looks,
+    new_drawing,
+)
 from vla_bench.account.tables.table import ARM_COLUMNS, MARK, arm_numbers
 from vla_bench.types import Arm
 
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 ROW_IN = 0.145
+LABELS_IN = 2.0  # room for the names of tasks and the scale
 MOST_TASKS = 60  # more are not read in a figure; the tables have them
 
 
@@ -94,11 +104,15 @@ def _draw(board: Board, grids: Sequence[Grid]) -> Drawing:
     across = min(len(grids), max(1, 18 // columns))
     down = -(-len(grids) // across)
     width = COLUMN_WIDTH_IN if across * columns <= 5 else WIDTH_IN
-    drawing = new_drawing(width, down * (len(board.axes) * ROW_IN + 0.75))
+    room = int((width - LABELS_IN) / across / CHARACTER_IN)
+    titles = [textwrap.fill(grid.title, max(6, room)) for grid in grids]
+    lines = max(title.count("\n") for title in titles)
+    drawing = new_drawing(width, down * (len(board.axes) * ROW_IN + 0.75 + 0.12 * lines))
     panels = drawing.subplots(down, across, sharey=True, squeeze=False).flatten()
     image: AxesImage | None = None
-    for panel, grid in zip(panels, grids, strict=False):
+    for panel, grid, title in zip(panels, grids, titles, strict=False):
         image = _draw_panel(panel, board, grid)
+        panel.set_title(title)
     for panel in panels[len(grids) :]:
         panel.remove()
     if image is not None:
@@ -124,7 +138,6 @@ def _draw_panel(panel: Axes, board: Board, grid: Grid) -> AxesImage:
                 text = f"{100 * cell.rate:.0f}{MARK if cell.errors else ''}"
                 colour = "white" if cell.rate < 0.5 else "black"
                 panel.text(column, row, text, ha="center", va="center", fontsize=5, color=colour)
-    panel.set_title(grid.title)
     names = [name.replace("_", " ") for name in grid.columns]
     panel.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor", fontsize=6)
     panel.set_yticks(range(len(tasks)), [_short(task) for task in tasks], fontsize=5.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 from vla_bench.account.cells import Cell
 from vla_bench.account.counted import Counted, Place
 from vla_bench.account.figures.figure import (
+    CHARACTER_IN,
     COLUMN_WIDTH_IN,
     WIDTH_IN,
     Figure,
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 PANEL_HEIGHT_IN = 1.9
+UPRIGHT = 8  # violins beside each other; the names of more are turned,
+TURNED_CHARACTERS = 20  # in lines of so many
 RATES = np.linspace(0, 1, 201)
 
 
@@ -89,7 +93,8 @@ def _draw(
     across = 1 if violins > 6 else min(2, len(places))
     down = -(-len(places) // across)
     width = WIDTH_IN if across > 1 or violins > 6 else COLUMN_WIDTH_IN
-    drawing = new_drawing(width, down * PANEL_HEIGHT_IN + 0.2)
+    turned_in = CHARACTER_IN * TURNED_CHARACTERS if violins > UPRIGHT else 0.0
+    drawing = new_drawing(width, down * (PANEL_HEIGHT_IN + turned_in) + 0.2)
     panels = drawing.subplots(down, across, sharey=True, squeeze=False).flatten()
     for panel, place in zip(panels, places, strict=False):
         cells = [cell for cell in place.cells if cell.n]
@@ -116,8 +121,12 @@ def _draw_panel(
             f"{told[cell.arm]}{f' {MARK}' if cell.errors else ''}", (x, 104), ha="center", va="bottom",
             fontweight="bold", annotation_clip=False,
         )  # fmt: skip
-    names = [drawn_as[cell.arm].label.replace(" ", "\n") for cell in cells]
-    panel.set_xticks(range(len(cells)), names, fontsize=6 if len(cells) < 9 else 5)
+    upright = len(cells) <= UPRIGHT
+    labels = [drawn_as[cell.arm].label for cell in cells]
+    names = [
+        label.replace(" ", "\n") if upright else textwrap.fill(label, TURNED_CHARACTERS) for label in labels
+    ]
+    panel.set_xticks(range(len(cells)), names, fontsize=6, rotation=0 if upright else 90)
     panel.tick_params(axis="x", length=0)
     panel.grid(axis="x", visible=False)
     panel.set_xlim(-0.6, len(cells) - 0.4)

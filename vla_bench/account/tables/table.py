@@ -63,10 +63,10 @@ def shown_columns(arms: Sequence[Arm]) -> list[str]:
 
 
 def differing_columns(arms: Sequence[Arm]) -> list[str]:
-    """The columns that tell arms apart, the policy first where nothing does; the reference has no say."""
+    """The columns that tell arms apart, the policy where nothing does; the reference has no say."""
     arms = [arm for arm in arms if arm != REFERENCE]
     found = [column for column, show in ARM_COLUMNS.items() if len(set(map(show, arms))) > 1]
-    return found if "policy" in found else ["policy", *found]
+    return found or ["policy"]
 
 
 def arm_label(arm: Arm, shown: Sequence[str]) -> str:
