@@ -21,6 +21,7 @@ from vla_bench.cli import app
 from vla_bench.errors import VlaBenchError
 from vla_bench.learn.training import state
 from vla_bench.learn.training.curve import read_curve
+from vla_bench.learn.training.session import write_policy
 from vla_bench.policy.tensors import SINGLE
 
 TASK = "bridge_base/lift_the_carrot"
@@ -189,3 +190,23 @@ def test_a_folder_without_a_card_is_no_policy(data, tmp_path):
     flags = ["--policy", str(tmp_path), "--data", str(data), "--out", str(tmp_path / "o"), "--max-steps", "1"]
     ended = CliRunner().invoke(app, ["finetune", *flags])
     assert "should hold the card of one policy, found none" in str(ended.exception)
+
+
+def test_ways_of_finetuning_are_trained_in_turns_played_and_stand_beside_the_papers(data, tmp_path):
+    session, ended = trained(data, tmp_path / "base", 1)
+    write_policy(session, ended.progress.step, ("fp32",))
+    command = (
+        "bench", "finetuning", "--policy", tmp_path / "base", "--data", data, "--out", tmp_path / "out",
+        "--strategy", "full,lora", "--rank", 4, "--batch", 2, "--max-steps", 4, "--turns", 1, "--task", TASK,
+        "--episodes", 1, "--json",
+    )  # fmt: skip
+    made = vla_bench(*command, env=ALONE)
+    assert made.returncode == 0, made.stderr
+    full, lora = json.loads(made.stdout)
+    assert (full["n"] + full["errors"], full["errors"], full["step_ratio"]) == (1, 0, 1.0)
+    assert lora["trained"] < full["trained"] / 5
+    assert lora["peak_bytes"] > lora["idle_bytes"] > 10**7
+    assert (full["paper_success_percent"], lora["paper_success_percent"]) == (69.7, None), "of another rank"
+    header = json.loads((tmp_path / "out/run/run.json").read_text())
+    assert header["study"]["namespace"] == "eval"
+    assert "| full " in (tmp_path / "out/finetuning.md").read_text()

@@ -17,6 +17,7 @@ from vla_bench import __version__, catalog
 from vla_bench.cli import (
     acting,
     bench,
+    bench_finetuning,
     bench_policy,
     bench_throughput,
     certify,
@@ -40,6 +41,7 @@ __all__ = [
     "acting",
     "app",
     "bench",
+    "bench_finetuning",
     "bench_policy",
     "bench_throughput",
     "certify",

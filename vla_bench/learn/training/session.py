@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,8 +74,10 @@ class Session:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model and its parts have."""
-        return sum(p.numel() for module in self.learner.modules.values() for p in module.parameters())
+        """How many numbers the model and its parts have; of packed ones, those that they stand for."""
+        found = (p for module in self.learner.modules.values() for p in module.parameters())
+        packed = ((p, getattr(p, "quant_state", None)) for p in found)
+        return sum(math.prod(p.shape if state is None else state.shape) for p, state in packed)
 
 
 def open_session(
