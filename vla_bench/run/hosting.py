@@ -84,6 +84,17 @@ class Hosting:
         names = dict.fromkeys(device["device"] for device in told)
         return {**told[0], "device": ", ".join(names)} if told else {}
 
+    @property
+    def gone(self) -> str:
+        """Why one of the processes is not started any more; "" while all of them are."""
+        return next((keeper.gone for keeper in self._keepers if keeper.gone), "")
+
+    def can_play(self, arm: Arm) -> bool:
+        """Whether the policy of an arm can be asked, or may be again."""
+        from vla_bench.policy.remote.hosted import hosted_pair
+
+        return not self.gone or hosted_pair(arm.policy, arm.precision) not in self.here
+
     def measure(self, asked: Measure) -> bool:
         """Record what a policy takes in its own process; returns False if it has none.
 

@@ -47,6 +47,7 @@ class Keeper:
 
     Attributes:
         served: What came of loading.
+        gone: Why the process is not started any more; "" while it is.
     """
 
     def __init__(self, pairs: tuple[Pair, ...], means: Means, gpu: str | None, address: str) -> None:
@@ -61,6 +62,7 @@ class Keeper:
         self._process, self._connection = self._start()
         self._watcher: threading.Thread | None = None
         self.served: Served
+        self.gone = ""
 
     @property
     def hosts(self) -> Mapping[Pair, Host]:
@@ -211,7 +213,8 @@ class Keeper:
 
     def _give_up(self, why: str) -> None:
         """Let whoever asks hear why nobody answers, rather than wait."""
-        log.error("policies cannot be loaded again: %s", why)
+        self.gone = f"policies cannot be loaded again: {why}"
+        log.error(self.gone)
         for port in filter(None, self._ports.values()):
             try:
                 self._obituaries.append(Obituary(self._address, port, why))

@@ -7,12 +7,13 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from vla_bench.errors import MissingCapabilityError
 from vla_bench.run.executors import Executor, Means, make_executor
 from vla_bench.run.executors.undecided import Undecided
 from vla_bench.run.executors.units import units_of
 from vla_bench.run.executors.worker import settle, tidy
 from vla_bench.run.hosting import Hosting
-from vla_bench.run.plan import Plan
+from vla_bench.run.plan import Plan, WorkItem
 from vla_bench.run.preparation import Preparation
 from vla_bench.run.records import Decided, Record, RunHeader, done_keys, note_decisions, open_run, read_run
 from vla_bench.run.records.writer import check_run
@@ -35,11 +36,12 @@ def run_plan(
 
     Conventions of every policy are compared with every suite's before the first episode. The episodes of a
     policy that this machine cannot run at a precision are errors, as long as another can be run. Ctrl-C
-    leaves complete records.
+    leaves complete records. Where a policy's process cannot be started again, its episodes are left for the
+    next time, and the others are run.
 
     Raises:
         ConventionError: A policy and a suite do not fit.
-        MissingCapabilityError: This machine can run none of the policies.
+        MissingCapabilityError: This machine can run none of the policies, or the process of one is gone.
         VlaBenchError: The folder holds something else, cannot be written, or a policy cannot be loaded.
     """
     check_run(folder, header.study_name, header.study_hash, header.plan_hash)
@@ -68,7 +70,7 @@ def run_plan(
         closing.callback(put_together, plan, folder, fingerprint)  # also of a run that is stopped
         stopping = None if plan.study.statistics.stop == "never" else Stopping(plan, read_run(folder).records)
         closing.callback(_note, folder, stopping)
-        needed = (lambda item: not stopping.not_needed(item)) if stopping else (lambda item: True)
+        needed = _Needed(hosting, stopping)
         records = executor.run(job, units, policies, needed)
         for record in closing.enter_context(contextlib.closing(records)):
             if stopping:
@@ -77,7 +79,29 @@ def run_plan(
             count += 1
         for sentence in [*hosting.told(), *_saved(stopping)]:
             log.info(sentence)
+        if needed.left_out:
+            raise MissingCapabilityError(f"{hosting.gone}; the same command plays the episodes that are left")
         return count
+
+
+class _Needed:
+    """Whether an item is worth playing when its turn comes.
+
+    Attributes:
+        left_out: Whether some were not, because their policy is gone: they would all end in errors.
+    """
+
+    def __init__(self, hosting: Hosting, stopping: Stopping | None) -> None:
+        self._hosting, self._stopping = hosting, stopping
+        self.left_out = False
+
+    def __call__(self, item: WorkItem) -> bool:
+        if self._stopping is not None and self._stopping.not_needed(item):
+            return False
+        if not self._hosting.can_play(item.arm):
+            self.left_out = True
+            return False
+        return True
 
 
 def _note(folder: Path, stopping: Stopping | None) -> None:

@@ -119,7 +119,9 @@ def _play(prefix: str, job: Job, units: Sequence[Unit], means: Means) -> int:
     with Hosting(job.study.arms, means, LOOPBACK) as hosting:
         job = dataclasses.replace(job, hosts=hosting.hosts)
         done = done_keys(job.folder)  # it may have waited for long: another array may have played some
-        records = Processes(means, prefix).run(job, units, Policies(), lambda item: item.key not in done)
+        records = Processes(means, prefix).run(
+            job, units, Policies(), lambda item: item.key not in done and hosting.can_play(item.arm)
+        )
         return sum(1 for _ in records)
 
 
