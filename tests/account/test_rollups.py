@@ -13,6 +13,7 @@ from vla_bench.account.rollups import (
     by_composition,
     by_factor,
     by_factor_axis,
+    by_group,
     by_task_axis,
     drops,
     uneven_axes,
@@ -45,6 +46,18 @@ def test_task_axes_pool_the_unvaried_episodes_of_their_tasks():
 def test_suites_without_task_axes_have_no_line():
     board = board_of([make_record()])
     assert by_task_axis([board]).lines == ()
+
+
+def test_groups_and_splits_of_a_suite_that_tells_its_tasks_apart_are_pooled():
+    made = [
+        make_record(status, task=task, index=i, task_group=group, split=split)
+        for task, group, split in (("t0", "narrow", "id"), ("t1", "narrow", "ood"), ("t2", "narrow", "ood"))
+        for i, status in enumerate(("success", "failure"))
+    ]
+    plain = board_of(records_of(suite="plain"), suite="plain")
+    rollup = by_group([board_of(made), plain])
+    assert rollup.columns == ("narrow id", "narrow ood")
+    assert cells(rollup) == {"s": {"narrow id": (1, 2), "narrow ood": (2, 4)}}, "plain tells nothing apart"
 
 
 def test_level_0_is_the_unvaried_episodes_of_the_tasks_that_the_factor_varied():

@@ -84,6 +84,7 @@ def test_a_mistake_in_demos_is_one_sentence(tmp_path):
         ((), "name what is to be recorded"),
         (("--suite", "brigde"), "unknown suite 'brigde'; did you mean 'bridge'"),
         (("--suite", "bridge", "--task-axis", "colour"), "unknown task axis 'colour'"),
+        (("--suite", "franka", "--split", "odd"), "unknown split 'odd'; did you mean 'ood'"),
         (("--suite", "bridge", "--task", "libero_object/0"), "record them into different folders"),
     ):
         ended = vla_bench("demos", "--out", tmp_path / "d", *words)

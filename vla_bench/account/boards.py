@@ -43,6 +43,7 @@ class Board:
     Attributes:
         arms: In the order of the study, without the reference.
         axes: Task → the axis that it tests, in the order of the suite.
+        groups: Task → its group and split in words, such as `narrow ood`.
         outcomes: Variation → task → arm → outcomes; "" is the unvaried suite.
         counts: The same as tallies, with those of `REFERENCE` where there is a certificate.
     """
@@ -50,6 +51,7 @@ class Board:
     suite: str
     arms: tuple[Arm, ...]
     axes: Mapping[str, TaskAxis | None]
+    groups: Mapping[str, str]
     outcomes: Mapping[str, Mapping[str, Mapping[Arm, Outcomes]]]
     counts: Mapping[str, Mapping[str, Mapping[Arm, Tally]]]
 
@@ -90,21 +92,23 @@ def make_board(
     certificates: Mapping[str, ExpertRate],
 ) -> Board:
     """Count the outcomes of a suite, by variation, task and arm; certificates as a header holds them."""
-    order: dict[str, tuple[int, TaskAxis | None]] = {}
+    order: dict[str, tuple[int, TaskAxis | None, str]] = {}
     counts: dict[str, dict[str, dict[Arm, Tally]]] = {}
     for variation, tasks in outcomes.items():
         counts[variation] = {}
         for task, by_arm in tasks.items():
             counts[variation][task] = {arm: _tally(task, own) for arm, own in by_arm.items()}
             record = next(chain.from_iterable(map(_records, by_arm.values())))
-            order[task] = (record.task_index, record.task_axis)
+            group = f"{record.task_group} {record.split}".strip()
+            order[task] = (record.task_index, record.task_axis, group)
             if certificate := certificates.get(f"{task}|{variation}"):
                 counts[variation][task][REFERENCE] = Tally(
                     certificate.successes, certificate.n, tasks=frozenset([task])
                 )
     tasks_in_order = sorted(order, key=lambda task: (order[task][0], task))
     axes: dict[str, TaskAxis | None] = {task: order[task][1] for task in tasks_in_order}
-    return Board(suite, tuple(arms), axes, outcomes, counts)
+    groups = {task: order[task][2] for task in tasks_in_order}
+    return Board(suite, tuple(arms), axes, groups, outcomes, counts)
 
 
 def added(tallies: Iterable[Tally]) -> Tally:

@@ -58,6 +58,23 @@ def by_task_axis(boards: Sequence[Board]) -> Rollup:
     )
 
 
+def by_group(boards: Sequence[Board]) -> Rollup:
+    """Unvaried episodes of every suite that tells its tasks apart, by their group and split."""
+    apart = [board for board in boards if len(set(board.groups.values())) > 1]
+    columns = tuple(dict.fromkeys(group for board in apart for group in board.groups.values()))
+
+    def cells(board: Board, arm: Arm) -> dict[str, Tally]:
+        return {
+            group: board.total(arm, "", [task for task in board.groups if board.groups[task] == group])
+            for group in columns
+        }
+
+    return _rollup(
+        columns,
+        ((board.suite, {arm: cells(board, arm) for arm in (*board.arms, REFERENCE)}) for board in apart),
+    )
+
+
 def by_factor(boards: Sequence[Board]) -> Rollup:
     """Every factor by level; level 0 are the unvaried episodes of the tasks that its levels were run on."""
     places: list[Place] = []

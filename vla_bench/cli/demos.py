@@ -14,7 +14,7 @@ import typer
 from vla_bench import catalog
 from vla_bench.cli.shared import AsJson, Axes, Suites, Tasks, app, print_rows, words
 from vla_bench.errors import UnknownNameError, VlaBenchError
-from vla_bench.types import TASK_AXES, Task
+from vla_bench.types import SPLITS, TASK_AXES, Task
 
 if TYPE_CHECKING:
     from vla_bench.learn.recording import Attempt
@@ -26,6 +26,9 @@ app.add_typer(demos_app, name="demos")
 
 ImagePx = Annotated[
     int | None, typer.Option("--image-px", min=2, help="Height and width of the pictures (even).")
+]
+Splits = Annotated[
+    list[str] | None, typer.Option("--split", help="Keep tasks in (id) or out of (ood) distribution.")
 ]
 Cameras = Annotated[list[str] | None, typer.Option("--camera", help="Keep these cameras, comma-separated.")]
 Lossless = Annotated[
@@ -40,6 +43,7 @@ def demos(
     suite: Suites = None,
     task: Tasks = None,
     task_axis: Axes = None,
+    split: Splits = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each task that are tried.")] = 10,
     first_episode: Annotated[int, typer.Option(min=0, help="Index of the first episode.")] = 0,
     noise: Annotated[
@@ -69,7 +73,7 @@ def demos(
     from vla_bench.learn.disturbance import Disturbances
     from vla_bench.learn.recording import record
 
-    chosen = named_tasks(words(suite), words(task), words(task_axis))
+    chosen = named_tasks(words(suite), words(task), words(task_axis), words(split))
     seen = [_seen_by(each, words(camera), image_px) for each in chosen]
     disturbances = Disturbances(_numbers(words(noise)) or (0.0,), astray)
     wanted = range(first_episode, first_episode + episodes)
@@ -223,22 +227,31 @@ def _numbers(given: list[str]) -> tuple[float, ...]:
         raise VlaBenchError(f"--noise takes numbers, for example 0,0.2,0.4; got {','.join(given)}") from error
 
 
-def named_tasks(suites: list[str], names: list[str], axes: list[str]) -> list[Task]:
-    """The tasks of suites, of these only those that test some axes, and tasks by their names.
+def named_tasks(
+    suites: list[str], names: list[str], axes: list[str], splits: Sequence[str] = ()
+) -> list[Task]:
+    """The tasks of suites, of these only those that test some axes, of some splits; and tasks by their names.
 
     Raises:
-        UnknownNameError: There is no such axis, suite or task.
+        UnknownNameError: There is no such axis, split, suite or task.
         VlaBenchError: Nothing is named.
     """
     for axis in axes:
         if axis not in TASK_AXES:
             raise UnknownNameError("task axis", axis, TASK_AXES)
+    for split in splits:
+        if split not in SPLITS:
+            raise UnknownNameError("split", split, SPLITS)
     if not suites and not names:
         raise VlaBenchError("name what is to be recorded: --suite libero_object, or --task suite/stem")
     found = [catalog.task(name) for name in names]
     for name in suites:
         chosen = catalog.suite(name)
-        found += [chosen.task(stem) for stem, axis in chosen.axes().items() if not axes or axis in axes]
+        found += [
+            chosen.task(stem)
+            for stem, part in chosen.divided().items()
+            if (not axes or part.axis in axes) and (not splits or part.split in splits)
+        ]
     return list({task.id: task for task in found}.values())
 
 

@@ -11,10 +11,22 @@ from vla_bench.types.arrays import Array, Image
 from vla_bench.types.observation import ActionChunk, CameraView, Observation
 from vla_bench.types.precision import PrecisionReport
 from vla_bench.types.simulation import Simulation
-from vla_bench.types.tasks import TASK_AXES, Arm, Budget, Engine, Episode, Split, StaleRule, Task, TaskAxis
+from vla_bench.types.tasks import (
+    SPLITS,
+    TASK_AXES,
+    Arm,
+    Budget,
+    Engine,
+    Episode,
+    Split,
+    StaleRule,
+    Task,
+    TaskAxis,
+)
 from vla_bench.types.world import Boxes, Entity, JointState, Predicate, RegionState, WorldState
 
 __all__ = [
+    "SPLITS",
     "TASK_AXES",
     "ActionChunk",
     "Arm",

@@ -10,6 +10,7 @@ from vla_bench.errors import MissingCapabilityError
 
 TASK_AXES = ("visual", "motion", "physical", "semantic", "language")
 TaskAxis = Literal["visual", "motion", "physical", "semantic", "language"]
+SPLITS = ("id", "ood")
 Split = Literal["id", "ood"]
 StaleRule = Literal["goal", "null", "repeat"]
 

@@ -32,13 +32,19 @@ FEW = 30  # episodes of a cell below which its interval deserves a warning
 
 
 def tables(counted: Counted) -> Iterator[Table]:
-    """Policy × axis: by the axis of the tasks, by factors of an axis and their levels, and what they cost."""
+    """Policy × axis: by the axis or group of tasks, by factors of an axis, by level, and what they cost."""
     boards, confidence = counted.boards, counted.confidence
     level_0 = "Level 0 is the unvaried episodes of the tasks that the other levels were run on."
     if (found := rollups.by_task_axis(boards)).lines:
         yield rollup(
             found, name="task_axes", title="Success by task axis", place="suite", column="task_axis",
             about=["Unvaried episodes, by the axis of generalisation that their task tests."],
+            confidence=confidence,
+        )  # fmt: skip
+    if (found := rollups.by_group(boards)).lines:
+        yield rollup(
+            found, name="task_groups", title="Success by group of tasks", place="suite", column="task_group",
+            about=["Unvaried episodes, by what their suite tells apart: in (id) or out of distribution."],
             confidence=confidence,
         )  # fmt: skip
     if (found := rollups.by_factor_axis(boards)).lines:

@@ -27,9 +27,9 @@ _PLAIN = tuple(field.name for field in fields(Record) if field.name not in ("dra
 _TYPES = get_type_hints(Record)
 # The same few words in every row: read once each.
 WORDS = (
-    "file", "study_hash", "task_id", "suite", "stem", "task_axis", "split", "variation", "instruction",
-    "policy", "precision", "pacing", "latency", "status", "cause", "budget", "budget_ended", "fingerprint",
-    "worker",
+    "file", "study_hash", "task_id", "suite", "stem", "task_axis", "task_group", "split", "variation",
+    "instruction", "policy", "precision", "pacing", "latency", "status", "cause", "budget", "budget_ended",
+    "fingerprint", "worker",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from vla_bench.errors import VlaBenchError
 from vla_bench.run.records.inferences import NO_INFERENCES, Inferences
-from vla_bench.types import Arm, Episode, Task, TaskAxis
+from vla_bench.types import Arm, Episode, Split, Task, TaskAxis
 
 SCHEMA_VERSION = 1
 
@@ -29,6 +29,7 @@ class Record:
 
     Attributes:
         key: The work item's key.
+        task_group: What the suite tells apart among its tasks, if anything.
         drawn: Values that the variation drew.
         status: `error` is the machinery's fault and is never counted as a failure.
         success_any, success_last: The goal held at some tick; at the last one. `status` goes by the first.
@@ -54,7 +55,8 @@ class Record:
     stem: str
     task_index: int
     task_axis: TaskAxis | None
-    split: Literal["id", "ood"]
+    task_group: str = ""
+    split: Split
     variation: str
     drawn: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None
@@ -115,8 +117,8 @@ class Record:
         identity = {
             "study_hash": study_hash, "key": key,
             "task_id": task.id, "suite": task.suite, "stem": task.stem, "task_index": task.index,
-            "task_axis": task.axis, "split": task.split, "instruction": task.instruction,
-            "budget": str(task.budget),
+            "task_axis": task.axis, "task_group": task.group, "split": task.split,
+            "instruction": task.instruction, "budget": str(task.budget),
             "variation": episode.variation, "seed": episode.seed, "init_state": episode.init_state,
         }  # fmt: skip
         return cls(**{**identity, **asdict(arm), **outcome})
