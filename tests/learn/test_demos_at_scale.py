@@ -125,14 +125,14 @@ def _runs(pid):
 
 def test_what_is_executed_is_the_stored_action_with_noise(tasks, tmp_path):
     """The stored action and the episode's noise lead to what was seen next; the action alone does not."""
-    task, noisy = tasks[0], Disturbances((0.3,))
+    task, noisy = tasks[0], Disturbances((0.3,), kicks=0.2)
     attempts = record([task], tmp_path / "d", episodes=range(3), encoding="lossless", disturbances=noisy)
     kept = [attempt.episode for attempt in attempts if attempt.outcome == "kept"]
     simulation = build_simulation(task, namespace="demo")
     for recorded, episode in zip(open_demonstrations(tmp_path / "d"), kept, strict=True):
         simulation.reset(episode)
         settle(simulation)
-        noise = Noise(0.3, episode)
+        noise = Noise(noisy.draw(task, episode), episode)
         differences = []
         for seen, action in zip(recorded.observations(("agentview",)), recorded.actions, strict=True):
             now = simulation.observe([CameraView("agentview", *task_size(task))])
@@ -190,6 +190,16 @@ def test_what_happens_in_an_episode_depends_on_nothing_else_that_may_happen(task
     assert {d.astray_after for d in always} <= set(range(21))
 
 
+def test_so_many_steps_are_kicked_and_the_noise_of_the_others_is_what_it_was(tasks):
+    episode, expert = demo_episode(tasks[0], 0), np.array([0.01, 0, 0, 0, 0, 0, -1.0])
+    without, kicked = Noise(Disturbance(0.3), episode), Noise(Disturbance(0.3, kicks=0.25), episode)
+    pairs = [(without.add(expert), kicked.add(expert)) for _ in range(400)]
+    others = [np.abs(two - one).max() for one, two in pairs]
+    assert 70 < np.count_nonzero(others) < 130
+    assert all(two[6] == -1 for _, two in pairs)
+    assert 0.5 < max(others) <= 0.65
+
+
 def test_random_actions_are_small_last_as_long_as_drawn_and_are_the_episodes_own(tasks):
     task = tasks[0]
     one, again, other = (
@@ -213,6 +223,8 @@ def test_random_actions_are_small_last_as_long_as_drawn_and_are_the_episodes_own
 def test_disturbances_out_of_range_are_errors(noise, astray, words):
     with pytest.raises(ConventionError, match=words):
         Disturbances(noise, astray)
+    with pytest.raises(ConventionError, match="chance of a kick"):
+        Disturbances(kicks=1.0)
 
 
 def test_a_recording_goes_on_only_with_the_same_disturbances(tasks, tmp_path):

@@ -57,6 +57,12 @@ def demos(
         float,
         typer.Option(min=0, max=1, help="Chance that the arm is led astray before the expert is recorded."),
     ] = 0.0,
+    kicks: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Chance that a step executes a random motion instead of the expert's."
+        ),
+    ] = 0.0,
     image_px: ImagePx = None,
     camera: Cameras = None,
     workers: Workers = 1,
@@ -75,7 +81,7 @@ def demos(
 
     chosen = named_tasks(words(suite), words(task), words(task_axis), words(split))
     seen = [_seen_by(each, words(camera), image_px) for each in chosen]
-    disturbances = Disturbances(_numbers(words(noise)) or (0.0,), astray)
+    disturbances = Disturbances(_numbers(words(noise)) or (0.0,), astray, kicks)
     wanted = range(first_episode, first_episode + episodes)
     encoding = "lossless" if lossless else "film"
 

@@ -29,18 +29,24 @@ class Disturbance:
     Attributes:
         noise: Standard deviation of what is added to each number of a motion, as a share of the largest of
             the three of its shift, or of its turn: wide where the arm travels, narrow where it must be exact.
+        kicks: Chance that a step executes a random motion instead, the fingers doing as they are told; from
+            where that leads the expert corrects even where its motions, and so the noise, are small.
         astray_after: Steps of the expert before the arm is led astray.
         astray: Steps of random actions; 0: the expert acts from the start on.
     """
 
     noise: float = 0.0
+    kicks: float = 0.0
     astray_after: int = 0
     astray: int = 0
 
     @property
     def facts(self) -> dict[str, float]:
         """For the data set, by name."""
-        return {"noise": self.noise, "astray_after_steps": self.astray_after, "astray_steps": self.astray}
+        return {
+            "noise": self.noise, "kicks": self.kicks,
+            "astray_after_steps": self.astray_after, "astray_steps": self.astray,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,7 @@ class Disturbances:
     Attributes:
         noise: Each episode draws one of these; see `Disturbance`.
         astray: Chance that an episode begins with the arm led astray.
+        kicks: Of every episode; see `Disturbance`.
 
     Raises:
         ConventionError: A number is out of range.
@@ -57,17 +64,21 @@ class Disturbances:
 
     noise: tuple[float, ...] = (0.0,)
     astray: float = 0.0
+    kicks: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.noise or not all(0 <= level <= 1 for level in self.noise):
             raise ConventionError(f"noise is a share of the motion in 0 … 1, got {list(self.noise)}")
         if not 0 <= self.astray <= 1:
             raise ConventionError(f"the chance of going astray lies in 0 … 1, got {self.astray:g}")
+        if not 0 <= self.kicks < 1:
+            raise ConventionError(f"the chance of a kick at a step lies in 0 … 1 (not 1), got {self.kicks:g}")
 
     @property
     def described(self) -> dict[str, float | list[float]]:
         """What a data set says of them."""
-        return {"noise": list(self.noise), "astray": self.astray}
+        kicks = {"kicks": self.kicks} if self.kicks else {}  # data sets from before say nothing of them
+        return {"noise": list(self.noise), "astray": self.astray, **kicks}
 
     def draw(self, task: Task, episode: Episode) -> Disturbance:
         """What happens in an episode; nothing of it depends on what else may happen."""
@@ -75,29 +86,32 @@ class Disturbances:
         level, chance, begins, lasts = draws.uniform(size=4)
         noise = self.noise[int(level * len(self.noise))]
         if chance >= self.astray:
-            return Disturbance(noise)
+            return Disturbance(noise, self.kicks)
         shortest, longest = _LASTS_S
         astray_s = shortest + lasts * (longest - shortest)
         after, steps = (int(s / task.policy_period_s + 0.5) for s in (begins * _BEGINS_S, astray_s))
-        return Disturbance(noise, after, max(1, steps))
+        return Disturbance(noise, self.kicks, after, max(1, steps))
 
 
 UNDISTURBED = Disturbances()
 
 
 class Noise:
-    """Noise of an episode, step after step."""
+    """What an episode's disturbance makes of the expert's actions, step after step."""
 
-    def __init__(self, level: float, episode: Episode) -> None:
-        self._level = level
+    def __init__(self, disturbance: Disturbance, episode: Episode) -> None:
+        self._disturbance = disturbance
         self._draws = seeding.generator("demo", "noise", episode.key)
+        self._kicks = seeding.generator("demo", "kicks", episode.key)
 
     def add(self, action: Array) -> Array:
         """(7,) what is executed instead of an action; the fingers do as they are told."""
         motion = action[:6].reshape(2, 3)
-        spread = self._level * np.abs(motion).max(axis=1, keepdims=True)
-        noisy = motion + spread * self._draws.standard_normal((2, 3))
-        return np.concatenate([np.clip(noisy, -1.0, 1.0).ravel(), action[6:]])
+        spread = self._disturbance.noise * np.abs(motion).max(axis=1, keepdims=True)
+        noisy = np.clip(motion + spread * self._draws.standard_normal((2, 3)), -1.0, 1.0).ravel()
+        if self._kicks.uniform() < self._disturbance.kicks:
+            noisy = self._kicks.uniform(-_ASTRAY, _ASTRAY)
+        return np.concatenate([noisy, action[6:]])
 
 
 def astray_actions(disturbance: Disturbance, task: Task, episode: Episode) -> Array:

@@ -105,7 +105,7 @@ class Player:
         instruction = simulation.observe().instruction
         self._expert.reset(instruction, int(seeding.generator("demo", "policy", episode.key).integers(2**63)))
         settle(simulation)
-        noise = Noise(disturbance.noise, episode)
+        noise = Noise(disturbance, episode)
         if disturbance.astray:
             self._lead_astray(simulation, episode, disturbance, noise)
             if simulation.succeeded:

@@ -43,6 +43,8 @@ def test_waypoints_are_the_hand_now_and_at_the_next_act(data):
     then = next_acts(samples.actions[:, -1], samples.episode)
     assert np.corrcoef(said[:, 0], place[:, 0])[0, 1] == pytest.approx(1)
     assert np.corrcoef(said[:, 4], place[then, 1])[0, 1] == pytest.approx(1)
+    opening = np.ptp(samples.proprio["robot0_gripper_qpos"], axis=1)
+    assert np.corrcoef(said[:, 10], opening)[0, 1] == pytest.approx(1)
 
 
 def test_foresight_is_learned_beside_the_actions_and_left_out_of_the_policy(data, tmp_path):

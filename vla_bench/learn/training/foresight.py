@@ -2,7 +2,8 @@
 
 An action says where to go only from near by: far away it is the largest there is. So the state before the
 first action is also read by one linear layer, for the place and heading of the hand now and at the next
-step that opens or closes the fingers, which is where the thing is. The layer is left out of the policy.
+step that opens or closes the fingers, which is where the thing is, and for how far the fingers are open,
+which says what to do there. The layer is left out of the policy.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from scipy.spatial.transform import Rotation
 from vla_bench.learn.samples import Samples
 from vla_bench.policy.arm import STATE_NAMES
 
-SIZE = 10  # two places (m) and two headings (cosine, sine), each in units of its spread
+SIZE = 11  # two places (m), two headings (cosine, sine), one opening (m), each in units of its spread
 
 
 def waypoints(samples: Samples) -> NDArray[np.float32]:
-    """(N, 10) of all frames: place now and then, heading now and then."""
-    position, turned = (samples.proprio[name] for name in STATE_NAMES[:2])
+    """(N, 11) of all frames: place now and then, heading now and then, opening of the fingers now."""
+    position, turned, fingers = (samples.proprio[name] for name in STATE_NAMES)
     heading = Rotation.from_quat(turned).as_matrix()[:, :2, 0]
     then = next_acts(samples.actions[:, -1], samples.episode)
-    values = np.concatenate([position, position[then], heading, heading[then]], axis=1)
+    opening = np.ptp(fingers, axis=1)[:, None]
+    values = np.concatenate([position, position[then], heading, heading[then], opening], axis=1)
     spread = np.maximum(values.std(axis=0), 1e-3)
     return ((values - values.mean(axis=0)) / spread).astype(np.float32)
 

@@ -62,7 +62,7 @@ class Excerpt:
         instruction: What was asked for.
         actions: (T, A) commands as in `ActionChunk`.
         mask: (T,) which of them are the episode's.
-        waypoints: (10,) of the newest frame, or None where the training has no foresight; see `foresight`.
+        waypoints: (11,) of the newest frame, or None where the training has no foresight; see `foresight`.
     """
 
     pictures: Sequence[Sequence[Image]]

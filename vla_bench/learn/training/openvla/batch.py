@@ -30,7 +30,7 @@ class Batch:
         values: (B, T, A) actions in [−1, 1].
         mask: (B, T) which of them belong to the episode.
         state: (B, size) normalised state of the robot, or None.
-        waypoints: (B, 10) what is said with foresight, or None.
+        waypoints: (B, 11) what is said with foresight, or None.
     """
 
     prompts: Sequence[Sequence[int]]
