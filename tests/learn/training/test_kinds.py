@@ -16,7 +16,7 @@ from vla_bench.errors import ConventionError, DataError, MissingCapabilityError,
 from vla_bench.learn.architecture import architectures, read_architecture
 from vla_bench.learn.samples import Samples
 from vla_bench.learn.training import state
-from vla_bench.learn.training.config import Limits
+from vla_bench.learn.training.config import Limits, Rhythm
 from vla_bench.learn.training.diffusion import objective as diffusion
 from vla_bench.learn.training.diffusion.architecture import DiffusionArchitecture
 from vla_bench.learn.training.diffusion.average import decay
@@ -101,6 +101,19 @@ def test_the_policy_of_a_checkpoint_answers_as_what_was_trained(family, options,
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_the_loss_of_several_noises_is_their_mean(family, data, tmp_path):
+    session = opened(data, tmp_path, config(noises=2), goal_of(family))
+    both = session.batches.measured([4, 5])
+    halves = [
+        replace(both, noise=n, steps=s) for n, s in zip(both.noise.chunk(2), both.steps.chunk(2), strict=True)
+    ]
+    with torch.no_grad():
+        together, *apart = (float(session.learner.measure(batch).loss) for batch in (both, *halves))
+    assert together == pytest.approx(np.mean(apart), rel=1e-5)
+    assert abs(apart[0] - apart[1]) > 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_it_learns(family, data, tmp_path):
     how = config(augment="none", batch=12, learning_rate=5e-3, warmup_steps=10)
     session = opened(data, tmp_path, how, goal_of(family))
@@ -117,10 +130,12 @@ def test_it_learns(family, data, tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_stopped_and_continued_it_is_a_training_that_ran_through(family, data, tmp_path):
-    how = config(accumulate=2, warmup_steps=2, decay_steps=6, weight_decay=0.1, holdout=3)
+    how = config(accumulate=2, warmup_steps=2, decay_steps=6, weight_decay=0.1, holdout=3, noises=2)
     _, through = trained(data, tmp_path / "through", 5, how, goal_of(family))
     trained(data, tmp_path / "parts", 3, how, goal_of(family))
-    session, parts = trained(data, tmp_path / "parts", 5, how, goal_of(family))
+    session = opened(data, tmp_path / "parts", how, goal_of(family))
+    often = Rhythm(save=1, keep=1)  # the checkpoint that it continues from goes
+    parts = train(session.learner, session.batches, tmp_path / "parts", Limits(max_steps=5), often)
     for file in (SINGLE, OWN, state.MOMENTS):
         assert (through.checkpoint / file).read_bytes() == (parts.checkpoint / file).read_bytes()
     assert {name: through.last[name] for name in ("held_out_loss", "held_out_distance")} == {

@@ -27,6 +27,8 @@ class TrainingConfig(FileModel):
         matrix_rate: Learning rate of Muon's matrices, where `learning_rate` is that of the rest.
         label_spread: Standard deviation, in bins, of the bell over which the label of an action token is
             spread; 0 is the label alone. The gripper's never is: between open and closed there is nothing.
+        noises: How many noises are drawn for each chunk in a pass of a policy that predicts noise; what is
+            seen is looked at once for all of them.
         foresight: Weight of a second loss that only training has; see `foresight`.
         waiting: Largest number of a motion that counts as none: steps that only wait are not trained on, for
             one picture cannot say when to stop waiting. 0 trains on all.
@@ -49,6 +51,7 @@ class TrainingConfig(FileModel):
     optimizer: Literal["adamw", "muon"] = "adamw"
     matrix_rate: float = Field(default=0.02, gt=0, allow_inf_nan=False)
     label_spread: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    noises: int = Field(default=1, gt=0)
     foresight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     waiting: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     warmup_steps: int = Field(default=0, ge=0)

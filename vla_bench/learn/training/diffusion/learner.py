@@ -95,7 +95,8 @@ class DiffusionLearner:
         physical = np.stack([from_commands(each.actions, conventions) for each in excerpts])
         actions = self.scalings["action"].normalise(torch.from_numpy(physical).float())
         mask = torch.from_numpy(np.stack([each.mask for each in excerpts]))
-        noise, steps = drawn(actions.shape, self.design.diffusion.trained, draws)
+        rows = self.config.noises * len(actions)
+        noise, steps = drawn((rows, *actions.shape[1:]), self.design.diffusion.trained, draws)
         return Batch(observations, [each.instruction for each in excerpts], actions, mask, noise, steps)
 
     def measure(self, batch: Batch) -> Outcome:

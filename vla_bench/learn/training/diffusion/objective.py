@@ -25,8 +25,8 @@ class Batch:
         texts: B instructions.
         actions: (B, horizon, A) normalised.
         mask: (B, horizon) which of them belong to the episode.
-        noise: (B, horizon, A) normal numbers.
-        steps: (B,) of the noise schedule.
+        noise: (noises × B, horizon, A) normal numbers, those for all samples one after the other.
+        steps: (noises × B,) of the noise schedule.
     """
 
     observations: Mapping[str, Tensor]
@@ -43,20 +43,23 @@ def loss_of(net: DiffusionNet, schedule: Schedule, batch: Batch) -> Tensor:
     Every place counts, as in the original: before the beginning and beyond the end of an episode its first
     and its last action are repeated.
     """
-    condition = net.condition(batch.observations, batch.texts)
-    noisy = schedule.with_noise(batch.actions, batch.noise, batch.steps)
+    noises = len(batch.noise) // len(batch.actions)
+    condition = net.condition(batch.observations, batch.texts).repeat(noises, 1)
+    actions = batch.actions.repeat(noises, 1, 1)
+    noisy = schedule.with_noise(actions, batch.noise, batch.steps)
     predicted = net.unet(noisy.to(condition.dtype), batch.steps, condition).float()
-    wanted = batch.noise if net.design.diffusion.predicts == "epsilon" else batch.actions
+    wanted = batch.noise if net.design.diffusion.predicts == "epsilon" else actions
     return functional.mse_loss(predicted, wanted)
 
 
 def answer(net: DiffusionNet, batch: Batch) -> Tensor:
-    """(B, horizon, A) actions, normalised, that the noise of a batch becomes.
+    """(B, horizon, A) actions, normalised, that the first noise of every sample becomes.
 
     It is taken out by DDIM, whatever the policy's own sampler: that needs no further noise.
     """
     schedule = Schedule(net.design.diffusion.model_copy(update={"sampler": "ddim"}))
-    return net.denoise(net.condition(batch.observations, batch.texts), [batch.noise], schedule)
+    condition = net.condition(batch.observations, batch.texts)
+    return net.denoise(condition, [batch.noise[: len(condition)]], schedule)
 
 
 def distance(said: Tensor, design: Design, batch: Batch) -> float:
@@ -71,7 +74,7 @@ def outcome(loss: Tensor, batch: Batch, apart: float) -> Outcome:
     return Outcome(loss, loss, None, np.full(size, float(count * horizon)), apart)
 
 
-def drawn(shape: torch.Size, trained: int, draws: np.random.Generator) -> tuple[Tensor, Tensor]:
+def drawn(shape: tuple[int, ...], trained: int, draws: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Noise of a shape, and a step of a schedule for each of its rows."""
     noise = torch.from_numpy(draws.standard_normal(shape, dtype=np.float32))
     return noise, torch.from_numpy(draws.integers(trained, size=shape[0]))

@@ -73,7 +73,8 @@ class OctoLearner:
         _require_trainable(config, conventions, described)
         stored = tensors_of(folder, described)
         sizes = sizes_of(stored, described, folder)
-        self._tokenizer_folder = tokenizer_folder(conventions, described, folder)
+        # not that of the weights: this checkpoint goes when newer ones have come
+        self._tokenizer_folder = tokenizer_folder(conventions, described, origin.base)
         self._tokenize = _tokenizer(self._tokenizer_folder, sizes)
         statistics = Statistics(octo_tables(origin.statistics), folder)
         self._scaling, self._state = scalings(statistics, conventions)
@@ -114,8 +115,9 @@ class OctoLearner:
         actions = windows(torch.from_numpy(self._scaling.normalise(physical)).float(), window)
         real = torch.from_numpy(np.stack([each.real for each in excerpts]))
         mask = windows(torch.from_numpy(np.stack([each.mask for each in excerpts])), window)
-        noise = draws.standard_normal((*actions.shape[:2], actions[0, 0].numel()), dtype=np.float32)
-        steps = draws.integers(len(self.head.schedule.betas), size=noise.shape[:2])
+        shape = (self.config.noises, *actions.shape[:2])
+        noise = draws.standard_normal((*shape, actions[0, 0].numel()), dtype=np.float32)
+        steps = draws.integers(len(self.head.schedule.betas), size=shape)
         drawn = np.stack([self.head.draw(draws) for _ in excerpts])
         pictures = {
             name: torch.from_numpy(np.stack([[seen[i] for seen in each.pictures] for each in excerpts]))

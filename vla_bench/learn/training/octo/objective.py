@@ -24,8 +24,8 @@ class Batch:
         texts: B instructions.
         actions: (B, W, H, A) normalised.
         mask: (B, W, H) which of them belong to the episode, of time steps that do.
-        noise: (B, W, H × A) normal numbers.
-        steps: (B, W) of the noise schedule.
+        noise: (noises, B, W, H × A) normal numbers.
+        steps: (noises, B, W) of the noise schedule.
         drawn: (B, …) random numbers of an answer of the head.
     """
 
@@ -53,7 +53,7 @@ def noise_loss(head: DiffusionHead, embedding: Tensor, batch: Batch) -> Tensor:
     noisy = kept.sqrt() * clean + (1 - kept).sqrt() * batch.noise
     predicted = head.score(embedding, noisy, batch.steps[..., None].float())
     square = (predicted - batch.noise).square().unflatten(-1, batch.actions.shape[-2:])
-    return square.sum(-1)[batch.mask].mean()
+    return square.sum(-1).mean(0)[batch.mask].mean()
 
 
 def answer(head: DiffusionHead, embedding: Tensor, batch: Batch) -> Tensor:
