@@ -15,6 +15,7 @@ from vla_bench.axes.variation import parse
 from vla_bench.run.certify import Examiner
 
 BUILTIN = ("bridge_base", "bridge")
+MIRRORS = ("google", "franka", "franka_15hz")  # certified unvaried
 LIBERO = [pytest.param(name, marks=needs_libero) for name in ("libero_object", "libero_spatial")]
 
 
@@ -35,6 +36,14 @@ def test_the_expert_solves_the_unvaried_tasks(suite):
     assert all(row.solved / row.n >= 0.8 for row in rows)
 
 
+@pytest.mark.parametrize("suite", MIRRORS)
+def test_the_expert_solves_nine_of_ten_draws_of_every_mirrored_task(suite):
+    rows = [row for row in certificates(suite).values() if not row.variation]
+    assert {row.task for row in rows} == {f"{suite}/{stem}" for stem in catalog.suite(suite).stems()}
+    assert all(row.n >= 21 and row.certified for row in rows)
+    assert all(row.solved / row.n >= 0.9 for row in rows)
+
+
 @pytest.mark.parametrize("suite", ["bridge", *LIBERO])
 def test_every_factor_that_applies_was_tried_on_every_task_and_most_cells_are_certified(suite):
     tried = {(row.task, row.variation) for row in counted(suite)}
@@ -50,7 +59,7 @@ def test_every_factor_that_applies_was_tried_on_every_task_and_most_cells_are_ce
     assert sum(row.certified for row in counted(suite)) / len(wanted) >= 0.85
 
 
-@pytest.mark.parametrize("suite", [*BUILTIN, *LIBERO])
+@pytest.mark.parametrize("suite", [*BUILTIN, *MIRRORS, *LIBERO])
 def test_certificates_are_of_the_files_that_are_here_and_say_why_they_failed(suite):
     for row in certificates(suite).values():
         assert row.content == content_digest(catalog.task(row.task), row.variation), (row.task, row.variation)

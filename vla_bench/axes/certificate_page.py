@@ -36,12 +36,13 @@ def page() -> str:
     """Counts by suite and factor, and every cell that is not certified with the reason, as Markdown."""
     rows = {name: list(certificates(name).values()) for name in catalog.suites()}
     rows = {name: found for name, found in rows.items() if found}
-    parts = [_HEAD, "## Unvaried tasks", "", *_unvaried(rows), "", "## Varied tasks", "", *_by_level(rows)]
+    varied = {name: found for name, found in rows.items() if any(row.variation for row in found)}
+    parts = [_HEAD, "## Unvaried tasks", "", *_unvaried(rows), "", "## Varied tasks", "", *_by_level(varied)]
     parts += [
         "",
         f"By factor, levels 1 to {COUNTED_LEVELS}, certified of applicable cells:",
         "",
-        *_by_factor(rows),
+        *_by_factor(varied),
     ]
     parts += ["", "## Not certified", ""]
     for name, found in rows.items():
