@@ -20,7 +20,6 @@ from vla_bench.learn.training.config import Limits, Rhythm
 from vla_bench.learn.training.diffusion import objective as diffusion
 from vla_bench.learn.training.diffusion.architecture import DiffusionArchitecture
 from vla_bench.learn.training.diffusion.average import decay
-from vla_bench.learn.training.diffusion.learner import OWN
 from vla_bench.learn.training.diffusion.scalings import limits
 from vla_bench.learn.training.kind import Origin, kind_of
 from vla_bench.learn.training.loop import train
@@ -136,7 +135,7 @@ def test_stopped_and_continued_it_is_a_training_that_ran_through(family, data, t
     session = opened(data, tmp_path / "parts", how, goal_of(family))
     often = Rhythm(save=1, keep=1)  # the checkpoint that it continues from goes
     parts = train(session.learner, session.batches, tmp_path / "parts", Limits(max_steps=5), often)
-    for file in (SINGLE, OWN, state.MOMENTS):
+    for file in (SINGLE, state.OWN, state.MOMENTS):
         assert (through.checkpoint / file).read_bytes() == (parts.checkpoint / file).read_bytes()
     assert {name: through.last[name] for name in ("held_out_loss", "held_out_distance")} == {
         name: parts.last[name] for name in ("held_out_loss", "held_out_distance")
@@ -144,7 +143,7 @@ def test_stopped_and_continued_it_is_a_training_that_ran_through(family, data, t
     card = write_policy(session, 5, ("fp32", "bf16"))
     stored = safetensors_of(tmp_path / "parts/policy" / SINGLE)
     assert torch.bfloat16 in {tensor.dtype for tensor in stored.values()}
-    assert not (tmp_path / "parts/policy" / OWN).exists()
+    assert not (tmp_path / "parts/policy" / state.OWN).exists()
     assert "trained here" in card.read_text()
 
 

@@ -18,7 +18,7 @@ from vla_bench.errors import UnknownNameError
 from vla_bench.learn.architecture import FAMILIES, Architecture
 from vla_bench.learn.training.config import TrainingConfig
 from vla_bench.policy.cards import Card
-from vla_bench.types import Array, Image
+from vla_bench.types import Array, Image, Observation
 
 # the options of a family's card
 Options = TypeVar("Options", bound=FileModel)
@@ -72,6 +72,10 @@ class Excerpt:
     actions: Array
     mask: NDArray[np.bool_]
     waypoints: NDArray[np.float32] | None = None
+
+    def robot(self, frame: int = -1) -> Observation:
+        """The robot at one of the frames: an observation without pictures."""
+        return Observation({}, {name: values[frame] for name, values in self.proprio.items()}, "", 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from vla_bench.policy.tensors import read_json, safetensors_of
 
 FOLDER = "checkpoints"
 STATE, MOMENTS = "training_state.json", "optimizer.safetensors"
+# weights as the optimiser has them, where the policy's loader reads others: their average, say
+OWN = "trained.safetensors"
 
 
 @dataclass
@@ -88,6 +90,11 @@ def restore(place: Path, learner: Learner, optimisers: Optimisers) -> None:
             )
         value = stored.read()
         optimisers.state(named[name])[kind] = value if kind == "step" else value.to(named[name].device)
+
+
+def portable(named: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Tensors as files take them."""
+    return {name: value.detach().to("cpu", dtype).contiguous() for name, value in named.items()}
 
 
 def _moments(named: Mapping[str, nn.Parameter], optimisers: Optimisers) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from vla_bench.learn.training.diffusion.scalings import scalings_of
 from vla_bench.learn.training.diffusion.sight import DiffusionSight
 from vla_bench.learn.training.kind import Excerpt, Origin, Outcome, Reach
 from vla_bench.learn.training.passes import computing
+from vla_bench.learn.training.state import OWN, portable
 from vla_bench.learn.training.unsupported import require_plain
 from vla_bench.policy.diffusion.conventions import Conventions, from_commands, vector
 from vla_bench.policy.diffusion.design import CameraInput, NumbersInput
@@ -27,12 +28,9 @@ from vla_bench.policy.diffusion.model import DiffusionNet
 from vla_bench.policy.diffusion.native import read_native, save
 from vla_bench.policy.diffusion.schedule import Schedule
 from vla_bench.policy.tensors import fill, safetensors_of
-from vla_bench.types import Observation
 
 # options of a card that say where weights are and how they are computed
 PLACES = frozenset({"checkpoint", "device", "passes", "weights", "design"})
-# weights as the optimiser has them; the policy's loader reads their average
-OWN = "trained.safetensors"
 
 
 class DiffusionLearner:
@@ -117,11 +115,11 @@ class DiffusionLearner:
     def write(self, folder: Path, step: int) -> None:
         """Write the average as the policy's loader reads it, and beside it the weights themselves."""
         self.write_policy(folder, step, torch.float32)
-        save_file(_whole(self.net, torch.float32), folder / OWN)
+        save_file(portable(self.net.state_dict(), torch.float32), folder / OWN)
 
     def write_policy(self, folder: Path, step: int, dtype: torch.dtype) -> None:
         """Write the average as the policy's loader reads it."""
-        save(folder, self.design, _whole(self.average, dtype), self.scalings)
+        save(folder, self.design, portable(self.average.state_dict(), dtype), self.scalings)
 
     def card_options(self, checkpoint: Path) -> dict[str, Any]:
         """The options of a card."""
@@ -151,7 +149,7 @@ class DiffusionLearner:
         conventions = self.origin.conventions
         names = conventions.proprio[each.key]
         rows = [
-            vector(_observed(excerpt, place), names, conventions.rotation_vectors)
+            vector(excerpt.robot(place), names, conventions.rotation_vectors)
             for excerpt in excerpts
             for place in range(len(excerpt.real))
         ]
@@ -163,14 +161,6 @@ class DiffusionLearner:
             {key: value.to(at) for key, value in batch.observations.items()}, batch.texts,
             batch.actions.to(at), batch.mask.to(at), batch.noise.to(at), batch.steps.to(at),
         )  # fmt: skip
-
-
-def _observed(excerpt: Excerpt, place: int) -> Observation:
-    return Observation({}, {name: values[place] for name, values in excerpt.proprio.items()}, "", 0)
-
-
-def _whole(net: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    return {name: value.detach().to("cpu", dtype).contiguous() for name, value in net.state_dict().items()}
 
 
 def _require_trainable(config: TrainingConfig, conventions: Conventions) -> None:

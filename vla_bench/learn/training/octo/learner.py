@@ -20,6 +20,7 @@ from vla_bench.learn.training.octo.sight import OctoSight
 from vla_bench.learn.training.octo.stems import baked, standardise
 from vla_bench.learn.training.octo.tables import octo_tables, write_tables
 from vla_bench.learn.training.passes import computing
+from vla_bench.learn.training.state import OWN, portable
 from vla_bench.learn.training.unsupported import require_plain
 from vla_bench.policy.arm import robot_state
 from vla_bench.policy.octo.checkpoint import HEAD, load_octo, picture_px, sizes_of, tensors_of
@@ -37,12 +38,9 @@ from vla_bench.policy.octo.text import FILE as TOKENIZER_FILE
 from vla_bench.policy.octo.text import TextTokenizer
 from vla_bench.policy.precision import backend
 from vla_bench.policy.tensors import SINGLE, safetensors_of
-from vla_bench.types import Observation
 
 # options of a card that say where weights are and how they are computed
 PLACES = frozenset({"checkpoint", "tokenizer", "device", "passes", "weights", "architecture"})
-# what is trained as the optimiser has it; the policy's loader reads standardised convolutions
-OWN = "trained.safetensors"
 
 
 class OctoLearner:
@@ -146,7 +144,7 @@ class OctoLearner:
     def write(self, folder: Path, step: int) -> None:
         """Write what the policy's loader reads, and beside it the weights as they are trained."""
         self.write_policy(folder, step, torch.float32)
-        save_file(_here(self.trained(), torch.float32), folder / OWN)
+        save_file(portable(self.trained(), torch.float32), folder / OWN)
 
     def write_policy(self, folder: Path, step: int, dtype: torch.dtype) -> None:
         """Write what the policy's loader reads; the head stays in float32."""
@@ -155,7 +153,7 @@ class OctoLearner:
         shutil.copyfile(self._tokenizer_folder / TOKENIZER_FILE, folder / TOKENIZER_FILE)
         write_tables(folder, self.origin.statistics)
         head = {HEAD + name: value for name, value in self.head.state_dict().items()}
-        save_file({**_here(baked(self.model), dtype), **_here(head, torch.float32)}, folder / SINGLE)
+        save_file({**portable(baked(self.model), dtype), **portable(head, torch.float32)}, folder / SINGLE)
 
     def card_options(self, checkpoint: Path) -> dict[str, Any]:
         """The options of a card."""
@@ -181,7 +179,7 @@ class OctoLearner:
         """(B, W, size) normalised state of the robot, where it is an input."""
         if self._state is None:
             return None
-        raw = np.stack([[robot_state(_observed(e, i)) for i in range(len(e.real))] for e in excerpts])
+        raw = np.stack([[robot_state(e.robot(i)) for i in range(len(e.real))] for e in excerpts])
         return torch.from_numpy(self._state.normalise(raw)).float()
 
     def _here(self, batch: Batch) -> Batch:
@@ -192,14 +190,6 @@ class OctoLearner:
             batch.actions.to(at), batch.mask.to(at), batch.noise.to(at), batch.steps.to(at),
             batch.drawn.to(at),
         )  # fmt: skip
-
-
-def _observed(excerpt: Excerpt, place: int) -> Observation:
-    return Observation({}, {name: values[place] for name, values in excerpt.proprio.items()}, "", 0)
-
-
-def _here(named: dict[str, nn.Parameter] | dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    return {name: value.detach().to("cpu", dtype).contiguous() for name, value in named.items()}
 
 
 def _tokenizer(folder: Path, sizes: Sizes) -> TextTokenizer:

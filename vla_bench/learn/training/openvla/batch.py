@@ -17,7 +17,7 @@ from vla_bench.policy.arm import robot_state
 from vla_bench.policy.openvla.conventions import from_commands
 from vla_bench.policy.openvla.parts import Parts
 from vla_bench.policy.openvla.prompts import prompt
-from vla_bench.types import Array, Observation
+from vla_bench.types import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +70,10 @@ class Collation:
         values = np.stack([parts.scaling.normalise(actions) for actions in physical])
         state = None
         if parts.state_scaling is not None:
-            seen = [robot_state(_at(each)) for each in excerpts]
+            seen = [robot_state(each.robot()) for each in excerpts]
             state = torch.from_numpy(parts.state_scaling.normalise(np.stack(seen))).float()
         prompts = [self._prompt(each.instruction) for each in excerpts]
         mask = np.stack([each.mask for each in excerpts])
         ahead = [each.waypoints for each in excerpts if each.waypoints is not None]
         waypoints = torch.from_numpy(np.stack(ahead)) if ahead else None
         return Batch(prompts, torch.from_numpy(pixels), values, mask, state, waypoints)
-
-
-def _at(excerpt: Excerpt) -> Observation:
-    """The robot at the newest frame."""
-    return Observation({}, {name: values[-1] for name, values in excerpt.proprio.items()}, "", 0)
