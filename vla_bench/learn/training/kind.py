@@ -130,21 +130,32 @@ class Sight(Protocol):
 
 
 class Learner(Protocol):
-    """A model with those weights that are trained.
+    """A model with those weights that are trained."""
 
-    Attributes:
-        config: How it is trained.
-        sight: What it sees.
-        reach: What belongs to a sample.
-        modules: All that computes, by the beginnings of the names of its weights.
-        executed: How many actions of a chunk its card lets be executed.
-    """
+    @property
+    def config(self) -> TrainingConfig:
+        """How it is trained."""
+        ...
 
-    config: TrainingConfig
-    sight: Sight
-    reach: Reach
-    modules: Mapping[str, nn.Module]
-    executed: int
+    @property
+    def sight(self) -> Sight:
+        """What it sees."""
+        ...
+
+    @property
+    def reach(self) -> Reach:
+        """What belongs to a sample."""
+        ...
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """All that computes, by the beginnings of the names of its weights."""
+        ...
+
+    @property
+    def executed(self) -> int:
+        """How many actions of a chunk its card lets be executed."""
+        ...
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Everything that is trained, by name."""

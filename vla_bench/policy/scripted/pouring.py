@@ -34,7 +34,8 @@ class Pouring(Moving):
     def _begin(self, world: World) -> Motion | None:
         if self._satisfied(world):
             return None
-        self._name = container_of(world, self._content, world.state.regions[self._goal.args[1]].parent)
+        if self._name == self._content:
+            self._name = container_of(world, self._content)
         return super()._begin(world)
 
     def _satisfied(self, world: World) -> bool:
@@ -121,25 +122,21 @@ class Pouring(Moving):
         return Motion(goal, CLOSE)
 
 
-def container_of(world: World, name: str, goal: str | None) -> str:
-    """What can be moved and has `name` in its middle, seen from above; not `goal`, and itself if nothing."""
-    middle, (_, own) = world.entity(name).pos, _circle(world.points(name))
+def container_of(world: World, name: str) -> str:
+    """The movable thing that the middle of `name` lies deepest in, seen from above; itself if none."""
+    middle = world.entity(name).pos
     best, nearest = name, np.inf
     for other in world.state.entities.values():
-        if not other.movable or other.name in (name, goal):
+        if not other.movable or other.name == name:
             continue
         points = world.points(other.name)
-        centre, radius = _circle(points)
-        distance = float(np.linalg.norm(centre - middle[:2]))
-        if own < radius and distance < min(radius, nearest) and points[:, 2].max() > middle[2]:
+        radius = 0.5 * float(np.ptp(points[:, :2], axis=0).max())
+        distance = float(
+            np.linalg.norm((points[:, :2].max(axis=0) + points[:, :2].min(axis=0)) / 2 - middle[:2])
+        )
+        if distance < min(radius, nearest) and points[:, 2].max() > middle[2]:
             best, nearest = other.name, distance
     return best
-
-
-def _circle(points: Array) -> tuple[Array, float]:
-    """Middle (2,) and radius (m) of points (N, 3), seen from above."""
-    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
-    return (low + high) / 2, 0.5 * float((high - low).max())
 
 
 def _lip(load: Array, turned: Array, flow: Array) -> Array:
