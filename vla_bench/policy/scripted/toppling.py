@@ -5,29 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from vla_bench.policy.scripted import gripper
-from vla_bench.policy.scripted.geometry import UP
-from vla_bench.policy.scripted.motion import CLOSE, OPEN, Motion, Pose, approach, clearance
-from vla_bench.policy.scripted.skill import Skill
+from vla_bench.policy.scripted.motion import Pose
+from vla_bench.policy.scripted.stroke import Stroke
 from vla_bench.policy.scripted.world import World
 from vla_bench.types import Array
 
 _DEPTH = 0.034  # the fingers reach this far (m) below the top of the thing
 _AIR = 0.045  # distance (m) of the grip from the thing when the push begins
 _TURNS = 16  # directions that are looked at
-_SPEED = 0.7
 _FALLEN = 0.5  # cosine of the tilt from which a thing that is pushed goes on falling
-_PATIENCE_S = 4.0
-_RETREAT_S = 1.0
 
 
-class Toppling(Skill):
+class Toppling(Stroke):
     """Pushes with closed fingers where there is room to fall; the literal is `toppled(thing)`."""
 
-    def _begin(self, world: World) -> Motion | None:
-        if self._satisfied(world):
-            return None
-        self._start, self._end = self._way(world)
-        return self._enter(self._approach, world)
+    retreat_s = 1.0
 
     def _way(self, world: World) -> tuple[Pose, Pose]:
         """From beside the top of the thing, across it, to where the top lies once it has fallen."""
@@ -58,32 +50,8 @@ class Toppling(Skill):
         ]
         return headings[int(np.argmax(np.minimum(room, 0.08) - strain))]
 
-    def _approach(self, world: World) -> Motion | None:
-        state = world.state
-        if self._satisfied(world):
-            return None
-        distance, angle = self._start.error(state)
-        if distance < 0.015 and angle < 0.12:
-            return self._enter(self._push, world)
-        if self._stalled(world, distance + 0.1 * angle):
-            return self._let_go(world)
-        over = clearance(state.grip_pos, self._start.pos, world.others(), np.zeros((0, 3)))
-        return Motion(approach(self._start, state, over, self._arm), CLOSE)
-
-    def _push(self, world: World) -> Motion | None:
-        fallen = abs(world.entity(self.literal.args[0]).mat[2, 2]) < _FALLEN
-        distance = self._end.error(world.state)[0]
-        if fallen or distance < 0.01 or self._elapsed_s(world) > _PATIENCE_S:
-            return self._let_go(world)
-        return Motion(self._end, CLOSE, speed=_SPEED)
-
-    def _let_go(self, world: World) -> Motion | None:
-        state = world.state
-        self._retreat_to = Pose(state.grip_pos + 0.08 * UP, state.grip_mat)
-        return self._enter(self._retreat, world)
-
-    def _retreat(self, world: World) -> Motion | None:
-        return None if self._elapsed_s(world) > _RETREAT_S else Motion(self._retreat_to, OPEN)
+    def _goes_on(self, world: World) -> bool:
+        return bool(abs(world.entity(self.literal.args[0]).mat[2, 2]) < _FALLEN)
 
 
 def _room(points: Array, start: Array, end: Array) -> float:
