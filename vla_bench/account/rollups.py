@@ -45,33 +45,31 @@ class Rollup:
 
 def by_task_axis(boards: Sequence[Board]) -> Rollup:
     """Unvaried episodes of every suite, by the axis that their task tests."""
-
-    def cells(board: Board, arm: Arm) -> dict[str, Tally]:
-        return {
-            axis: board.total(arm, "", [task for task in board.axes if board.axes[task] == axis])
-            for axis in TASK_AXES
-        }
-
-    return _rollup(
-        TASK_AXES,
-        ((board.suite, {arm: cells(board, arm) for arm in (*board.arms, REFERENCE)}) for board in boards),
-    )
+    return _by_kind(TASK_AXES, [(board, board.axes) for board in boards])
 
 
 def by_group(boards: Sequence[Board]) -> Rollup:
     """Unvaried episodes of every suite that tells its tasks apart, by their group and split."""
-    apart = [board for board in boards if len(set(board.groups.values())) > 1]
-    columns = tuple(dict.fromkeys(group for board in apart for group in board.groups.values()))
+    apart = [(board, board.groups) for board in boards if len(set(board.groups.values())) > 1]
+    columns = tuple(dict.fromkeys(group for _, groups in apart for group in groups.values()))
+    return _by_kind(columns, apart)
 
-    def cells(board: Board, arm: Arm) -> dict[str, Tally]:
+
+def _by_kind(columns: Sequence[str], boards: Iterable[tuple[Board, Mapping[str, str | None]]]) -> Rollup:
+    """Unvaried episodes of every board, by the column that each of its tasks belongs to."""
+
+    def cells(board: Board, kinds: Mapping[str, str | None], arm: Arm) -> dict[str, Tally]:
         return {
-            group: board.total(arm, "", [task for task in board.groups if board.groups[task] == group])
-            for group in columns
+            column: board.total(arm, "", [task for task, kind in kinds.items() if kind == column])
+            for column in columns
         }
 
     return _rollup(
         columns,
-        ((board.suite, {arm: cells(board, arm) for arm in (*board.arms, REFERENCE)}) for board in apart),
+        (
+            (board.suite, {arm: cells(board, kinds, arm) for arm in (*board.arms, REFERENCE)})
+            for board, kinds in boards
+        ),
     )
 
 
